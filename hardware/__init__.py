@@ -1,0 +1,1 @@
+"""The machine: cameras, board, deployment. A leaf package: it imports nothing of ours."""

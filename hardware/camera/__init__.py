@@ -1,0 +1,1 @@
+"""RGB-D cameras behind one protocol: live, recorded, replayed and simulated."""

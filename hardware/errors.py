@@ -1,0 +1,51 @@
+"""The root of our exception tree and its machine part.
+
+    EdgeError
+    ├── DeviceError              the board or one of its devices               exit 4
+    │   ├── CameraError          any camera source
+    │   │   ├── CameraNotFound   nothing to open under that name
+    │   │   ├── CameraTimeout    opened, but no frame in time
+    │   │   ├── CameraLost       was delivering, then stopped
+    │   │   └── FrameInvalid     delivered something that is no frame
+    │   └── StorageError         disk full or not writable
+    └── (the rest is drawn in edge_runtime/errors.py)
+
+Each class carries the exit code the command line returns for it (design 5).
+Messages say what was asked, what is available and what to do next.
+"""
+
+
+class EdgeError(Exception):
+    """Base of every error this project raises on purpose."""
+
+    exit_code: int = 1
+
+
+class DeviceError(EdgeError):
+    """The board or one of its devices cannot do what was asked."""
+
+    exit_code = 4
+
+
+class CameraError(DeviceError):
+    """A camera source failed."""
+
+
+class CameraNotFound(CameraError):
+    """No camera, recording or folder under the given name."""
+
+
+class CameraTimeout(CameraError):
+    """The camera is open but delivered no frame within the limit."""
+
+
+class CameraLost(CameraError):
+    """The camera delivered frames and then stopped."""
+
+
+class FrameInvalid(CameraError):
+    """The camera delivered data that cannot be a frame."""
+
+
+class StorageError(DeviceError):
+    """A file could not be written: disk full, read-only or no permission."""
