@@ -1,0 +1,73 @@
+# Two commands do all the set-up on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
+# Each environment is installed once and stamped with a hash of what defines it; nothing changed, nothing runs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+DEPLOY := hardware/deploy
+LLAMA_VERSION := $(shell sed -n 's/^llama-cpp-python==//p' constraints.txt)
+KEY := $(shell { cat pyproject.toml constraints.txt $(DEPLOY)/*.sh; echo '$(LLAMA_CMAKE_ARGS)'; } | sha256sum | cut -c1-16)
+ROBOT := $(VENV)/.stamps/robot-$(KEY)
+WORKSTATION := $(VENV)/.stamps/workstation-$(KEY)
+PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+# The main job: an instruction and an RGB-D frame become a point. It prints the annotated picture's path.
+CLIP := models/nano/demo
+MAIN_JOB = $(BIN)/roborefer-edge refer $(CLIP)/rgb/000000.png "the red cup" \
+	--depth $(CLIP)/depth/000000.png --depth-unit 0.001 --intrinsics $(CLIP)/intrinsics.json --out runs/demo.png
+
+.PHONY: help demo test test-slow test-all check check-wheels readme wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(ROBOT) ## robot dependencies only, then the main job on the embedded default bundle
+	@mkdir -p runs
+	$(MAIN_JOB)
+
+test: $(WORKSTATION) ## the default tests: no device, no network, no weights of others
+	$(BIN)/python -m pytest -m "not slow and not hardware"
+
+test-slow: $(WORKSTATION) ## what `make test` leaves out, the wheel test among it
+	$(BIN)/python -m pytest -m "slow and not hardware"
+
+test-all: $(WORKSTATION) ## every test that needs no device
+	$(BIN)/python -m pytest -m "not hardware"
+
+check: $(WORKSTATION) ## format, lint, types, import rules, and that docs and house rules are in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/contracts -m "not slow"
+
+check-wheels: $(ROBOT) ## do the robot's dependencies have aarch64 wheels for Python 3.10 and 3.12? (needs network)
+	$(BIN)/python tests/contracts/check_wheels.py
+
+readme: $(WORKSTATION) ## bring the tree in README.md up to date with the disk
+	$(BIN)/python tests/contracts/readme_tree.py
+
+wheel: $(WORKSTATION) ## dist/*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## caches and build outputs; the environment stays
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+
+$(ROBOT):
+	@echo "Setting up $(VENV) for the robot side"
+	$(DEPLOY)/system_packages.sh robot $(PYTHON)
+	$(DEPLOY)/make_venv.sh $(PYTHON) $(VENV)
+	$(DEPLOY)/build_llama.sh $(BIN)/python $(LLAMA_VERSION)
+	$(PIP_INSTALL) -e .
+	@mkdir -p $(@D) && rm -f $(@D)/robot-* && touch $@
+
+$(WORKSTATION): $(ROBOT)
+	@echo "Adding the workstation side (torch, cameras, test tools) to $(VENV)"
+	$(DEPLOY)/system_packages.sh workstation $(PYTHON)
+	$(PIP_INSTALL) -e '.[dev]'
+	@rm -f $(@D)/workstation-* && touch $@
