@@ -1,22 +1,22 @@
 """The exception tree of the runtime; the root and the machine part live in hardware/errors.py.
 
-    EdgeError
-    ├── UsageError               what was asked cannot be asked                exit 2
-    │   ├── ConfigError          flags or config file contradict
-    │   └── InstructionError     empty, not text, or longer than the context
-    ├── DataError                a file we were given is wrong                 exit 3
-    │   ├── BundleError
-    │   │   ├── BundleMissing    no folder, or no manifest in it
-    │   │   ├── BundleVersion    written for another schema
-    │   │   ├── BundleTampered   size or hash differs from the manifest
-    │   │   └── BundleInvalid    manifest, shapes or golden numbers do not fit
-    │   ├── CheckpointError      a checkpoint folder that cannot be read
-    │   ├── ImageError           not an image, or an impossible one
-    │   └── DepthError           depth of another size or type
-    ├── InferenceError           native code refused a valid input             exit 3
-    ├── NoValidAnswer            no point in time or below the asked confidence exit 5
-    ├── BudgetExceeded           a limit was passed                            exit 6
-    └── DeviceError              the machine part                              exit 4
+EdgeError
+├── UsageError               what was asked cannot be asked                exit 2
+│   ├── ConfigError          flags or config file contradict
+│   └── InstructionError     empty, not text, or longer than the context
+├── DataError                a file we were given is wrong                 exit 3
+│   ├── BundleError
+│   │   ├── BundleMissing    no folder, or no manifest in it
+│   │   ├── BundleVersion    written for another schema
+│   │   ├── BundleTampered   size or hash differs from the manifest
+│   │   └── BundleInvalid    manifest, shapes or golden numbers do not fit
+│   ├── CheckpointError      a checkpoint folder that cannot be read
+│   ├── ImageError           not an image, or an impossible one
+│   └── DepthError           depth of another size or type
+├── InferenceError           native code refused a valid input             exit 3
+├── NoValidAnswer            no point in time or below the asked confidence exit 5
+├── BudgetExceeded           a limit was passed                            exit 6
+└── DeviceError              the machine part                              exit 4
 """
 
 from hardware.errors import (

@@ -199,9 +199,7 @@ def _read_record(record: type, value: Any, where: str) -> Any:
     if unknown := sorted(set(value) - set(fields)):
         raise BundleInvalid(f"{where}: unknown keys {unknown}; known are {sorted(fields)}")
     required = {
-        n
-        for n, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
     if missing := sorted(required - set(value)):
         raise BundleInvalid(f"{where}: missing keys {missing}")

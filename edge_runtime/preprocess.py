@@ -91,9 +91,7 @@ def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:
         return spec
     floor = _s2_factor(spec) ** 2 if spec.mode == "dynamic_s2" else 1
     if max_tiles < floor:
-        raise ConfigError(
-            f"--max-tiles {max_tiles} is too small: image mode {spec.mode} needs {floor} or more"
-        )
+        raise ConfigError(f"--max-tiles {max_tiles} is too small: image mode {spec.mode} needs {floor} or more")
     return replace(spec, min_tiles=min(spec.min_tiles, max_tiles), max_tiles=max_tiles)
 
 

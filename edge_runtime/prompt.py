@@ -66,9 +66,7 @@ def check_instruction(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InstructionError(
-            "the instruction is not valid UTF-8 text; check the terminal's encoding"
-        ) from error
+        raise InstructionError("the instruction is not valid UTF-8 text; check the terminal's encoding") from error
     if not _without_media(text).strip():
         raise InstructionError('the instruction is empty; say what to point at, e.g. "the red cup"')
     return text

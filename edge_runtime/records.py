@@ -239,9 +239,7 @@ class Answer:
         return {
             "kind": self.kind,
             "answer": self.answer,
-            "steps": [
-                {"index": s.index, "kind": s.kind, "target": s.target, "value": s.value} for s in self.steps
-            ],
+            "steps": [{"index": s.index, "kind": s.kind, "target": s.target, "value": s.value} for s in self.steps],
             "valid": self.valid,
             "reason": self.reason,
             "points": [_target_json(t) for t in self.points],

@@ -1,0 +1,99 @@
+"""What a GGUF file says of itself, read without llama.cpp: architecture and sizes.
+
+Reading stops as soon as the wanted keys are found, so the vocabulary is not walked.
+
+Source: the GGUF specification, versions 2 and 3 (ggml/docs/gguf.md).
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_runtime.errors import BundleInvalid
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_TOKENS = "tokenizer.ggml.tokens"
+# A length beyond this is damage, not data: the largest strings are chat templates of some kilobytes.
+_LONGEST_STRING = 1 << 24
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """Sizes of a decoder."""
+
+    architecture: str
+    layers: int
+    width: int
+    context_tokens: int
+    vocab_size: int
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Read the header of a GGUF file.
+
+    Raises:
+        BundleInvalid: Not a GGUF file, an unknown version, or a key is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file)
+    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
+
+
+def _read(file: BinaryIO) -> GgufHeader:
+    if file.read(4) != b"GGUF":
+        raise ValueError("wrong magic bytes")
+    if (version := _number(file, "I")) not in (2, 3):
+        raise ValueError(f"GGUF version {version}, known are 2 and 3")
+    _number(file, "Q")  # tensors
+    found: dict[str, int | float | str] = {}
+    for _ in range(int(_number(file, "Q"))):
+        key, kind = _string(file), int(_number(file, "I"))
+        if kind == _ARRAY:
+            element, found[key] = int(_number(file, "I")), int(_number(file, "Q"))
+        else:
+            found[key] = _string(file) if kind == _STRING else _number(file, _SCALARS[kind])
+        if header := _complete(found):
+            return header
+        if kind == _ARRAY:
+            _skip(file, element, int(found[key]))
+    raise KeyError(f"a size is missing; keys found: {sorted(found)}")
+
+
+def _complete(found: dict[str, int | float | str]) -> GgufHeader | None:
+    architecture = found.get("general.architecture")
+    keys = [f"{architecture}.{k}" for k in ("block_count", "embedding_length", "context_length")]
+    sizes = [found.get(key) for key in [*keys, _TOKENS]]
+    if any(size is None for size in sizes):
+        return None
+    layers, width, context, vocab = (int(size) for size in sizes if size is not None)
+    return GgufHeader(str(architecture), layers, width, context, vocab)
+
+
+def _skip(file: BinaryIO, element: int, count: int) -> None:
+    """Move past the elements of an array."""
+    if element == _STRING:
+        for _ in range(count):
+            _string(file)
+    else:
+        file.seek(count * struct.calcsize("<" + _SCALARS[element]), 1)
+
+
+def _number(file: BinaryIO, code: str) -> int | float:
+    size = struct.calcsize("<" + code)
+    (value,) = struct.unpack("<" + code, file.read(size))
+    assert isinstance(value, int | float)
+    return value
+
+
+def _string(file: BinaryIO) -> str:
+    size = int(_number(file, "Q"))
+    if size > _LONGEST_STRING:
+        raise ValueError(f"a string of {size} bytes")
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError("truncated")
+    return data.decode("utf-8", errors="replace")
