@@ -75,10 +75,8 @@ def preprocess_depth(depth: Depth, spec: ImageSpec, depth_spec: DepthSpec) -> Vi
     if spec.depth is None:
         raise DepthError("this bundle was made from a model without depth; ask without --depth")
     if isinstance(depth, RelativeDepth):
-        picture = depth.picture
-    else:
-        picture = relative_from_metric(depth.depth_m, depth_spec)
-    return _tiles(picture, spec, spec.depth)
+        return _tiles(depth.picture, spec, spec.depth)
+    return _tiles(relative_from_metric(depth.depth_m, depth_spec), spec, spec.depth)
 
 
 def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:

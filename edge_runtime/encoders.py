@@ -1,0 +1,206 @@
+"""Tiles to decoder embeddings: the one door to ONNX Runtime on the robot.
+
+An encoder is a tower and a projector, or one graph that fuses them. For dynamic-S2 models the features of all
+scales are merged between the two. Native errors leave this module as ours.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.bundle_shapes import encoder_files
+from edge_runtime.errors import BundleInvalid, ConfigError, InferenceError
+from edge_runtime.manifest import ImageSpec
+from edge_runtime.multiscale import ScaleGrids, assemble, merge_scales, scale_grids
+from edge_runtime.records import F32, Modality, ViewTiles
+
+_log = logging.getLogger(__name__)
+
+CPU = "CPUExecutionProvider"
+
+# Tiles sent through a graph at once. Attention scores of a 448 px tile take 64 MB per tile in fp32, so a whole
+# RGB-D question of 26 tiles would need gigabytes; beyond a few tiles a larger batch gains nothing on these machines.
+_BATCH_TILES = 4
+
+
+class _Graph:
+    """One ONNX graph with one input and one output."""
+
+    def __init__(self, path: Path, providers: Sequence[str], n_threads: int | None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only; what matters is raised
+        if n_threads is not None:
+            options.intra_op_num_threads = n_threads
+        # Threads that spin between runs take the cores the decoder needs next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with _native_errors(lambda e: BundleInvalid(f"onnxruntime cannot load {path}: {e}")):
+            self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers)
+            )
+        self._name = path.name
+        self._input = self._session.get_inputs()[0].name
+        self.providers = tuple(self._session.get_providers())
+
+    def run(self, tiles: F32) -> F32:
+        """Run the graph on [tiles, ...]."""
+        with _native_errors(lambda e: InferenceError(f"onnxruntime failed in {self._name}: {e}")):
+            (output,) = self._session.run(None, {self._input: tiles})
+        result: F32 = np.asarray(output, np.float32)
+        return result
+
+
+class Encoders:
+    """The encoders of a bundle, opened with one execution provider.
+
+    Example:
+        with Encoders.open(bundle) as encoders:
+            blocks = encoders.encode("image", [tiles])
+    """
+
+    def __init__(self, graphs: dict[Modality, tuple[_Graph, ...]], spec: ImageSpec, providers: tuple[str, ...]) -> None:
+        self._graphs = graphs  # of each modality, in order: (fused,) or (tower, projector)
+        self._spec = spec
+        self.providers = providers
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, *, providers: Sequence[str] | None = None, n_threads: int | None = None
+    ) -> "Encoders":
+        """Load the graphs of a bundle.
+
+        Args:
+            bundle: An opened bundle.
+            providers: ONNX Runtime execution providers, best first; default: the CPU's.
+            n_threads: Threads of a graph; default: one per core.
+
+        Raises:
+            ConfigError: A provider this ONNX Runtime was not built with.
+            BundleInvalid: A graph cannot be loaded.
+        """
+        wanted = tuple(providers or (CPU,))
+        _check_available(wanted)
+        opened: dict[str, _Graph] = {}
+        graphs: dict[Modality, tuple[_Graph, ...]] = {}
+        modalities: list[tuple[Modality, str]] = [("image", "rgb")]
+        if bundle.manifest.image.depth is not None:
+            modalities.append(("depth", "depth"))
+        for modality, prefix in modalities:
+            names = encoder_files(bundle.manifest, prefix)
+            for name in names:  # a shared tower is loaded once
+                if name not in opened:
+                    opened[name] = _Graph(bundle.file(name), wanted, n_threads)
+            graphs[modality] = tuple(opened[name] for name in names)
+        used = next(iter(opened.values())).providers
+        _log.info("encoders of %s run on %s", bundle.manifest.name, ", ".join(used))
+        return cls(graphs, bundle.manifest.image, used)
+
+    def __enter__(self) -> "Encoders":
+        """Return itself; leaving the block releases the graphs."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the graphs."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the graphs; the object cannot be used afterwards."""
+        self._graphs = {}
+
+    def encode(self, modality: Modality, views: Sequence[ViewTiles]) -> list[F32]:
+        """Encode pictures of one modality.
+
+        Args:
+            modality: Which encoder.
+            views: The tiles of each picture.
+
+        Returns:
+            float32 [n, D] blocks in prompt order: one per tile, or for dynamic-S2 one per picture.
+
+        Raises:
+            InferenceError: ONNX Runtime failed, or there is no encoder for the modality.
+        """
+        if not views:
+            return []
+        pixels = np.concatenate([view.pixels for view in views])
+        *tower, last = self._graphs_of(modality)
+        if self._spec.mode != "dynamic_s2":
+            return list(_through([*tower, last], pixels))
+        features = _through(tower, pixels)
+        grids = [self._grids(view) for view in views]
+        return _project_scales(features, grids, last)
+
+    def features(self, modality: Modality, views: Sequence[ViewTiles]) -> F32:
+        """Tower output float32 [T, N, C] of all tiles, for parity checks; needs an unfused encoder."""
+        graphs = self._graphs_of(modality)
+        if len(graphs) != 2:
+            raise InferenceError(f"the {modality} encoder of this bundle is fused: it has no tower output")
+        return _through(graphs[:1], np.concatenate([view.pixels for view in views]))
+
+    def _graphs_of(self, modality: Modality) -> tuple[_Graph, ...]:
+        try:
+            return self._graphs[modality]
+        except KeyError:
+            raise InferenceError(f"no {modality} encoder is open; open are {sorted(self._graphs)}") from None
+
+    def _grids(self, view: ViewTiles) -> ScaleGrids:
+        return scale_grids(
+            scales_px=self._spec.s2_scales, output_index=self._spec.s2_output_index, rows=view.rows, cols=view.cols
+        )
+
+
+def available_providers() -> list[str]:
+    """Providers this ONNX Runtime was built with; being listed does not mean one can run."""
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def _through(graphs: Sequence[_Graph], tiles: F32) -> F32:
+    for graph in graphs:
+        chunks = range(0, len(tiles), _BATCH_TILES)
+        tiles = np.concatenate([graph.run(tiles[i : i + _BATCH_TILES]) for i in chunks])
+    return tiles
+
+
+def _project_scales(features: F32, grids: Sequence[ScaleGrids], projector: _Graph) -> list[F32]:
+    """One block per picture: merge its scales, project tile by tile, put together."""
+    ends = np.cumsum([g.tiles for g in grids])[:-1]
+    pictures = np.split(features, ends)
+    return [assemble(_through([projector], merge_scales(f, g)), g) for f, g in zip(pictures, grids, strict=True)]
+
+
+def _check_available(wanted: Sequence[str]) -> None:
+    available = available_providers()
+    if unknown := [p for p in wanted if p not in available]:
+        raise ConfigError(
+            f"execution provider {unknown} is not in this onnxruntime build; it has {available}. "
+            "On a Jetson install the GPU wheel that matches its JetPack."
+        )
+
+
+@contextmanager
+def _native_errors(ours: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Replace what ONNX Runtime raises by an error of ours."""
+    try:
+        yield
+    except native_exceptions() as error:
+        raise ours(error) from error
+
+
+def native_exceptions() -> tuple[type[Exception], ...]:
+    """Every exception class of ONNX Runtime's native module, and what its bindings raise for bad arguments."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    members: list[Any] = [getattr(native, name) for name in dir(native)]
+    own = [m for m in members if isinstance(m, type) and issubclass(m, Exception)]
+    return (*own, RuntimeError, ValueError, TypeError)
