@@ -57,6 +57,11 @@ def ask_for_points(instruction: str, spec: PromptSpec) -> str:
     return f"{instruction.strip()} {spec.point_suffix}"
 
 
+def asks_for_points(text: str, spec: PromptSpec) -> bool:
+    """Whether a text already holds the request for coordinates, however its white space is set."""
+    return " ".join(spec.point_suffix.split()) in " ".join(text.split())
+
+
 def check_instruction(text: str) -> str:
     """Refuse an instruction that cannot be asked.
 

@@ -7,10 +7,15 @@ the top left, `_px` is pixels, `_m` is metres. Camera frame: x right, y down, z 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from edge_runtime.errors import DepthError
+
+if TYPE_CHECKING:
+    from hardware.frame import Intrinsics
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -44,10 +49,24 @@ Depth: TypeAlias = MetricDepth | RelativeDepth
 
 @dataclass(frozen=True)
 class View:
-    """One image of the scene, with or without depth."""
+    """One image of the scene, with or without depth.
+
+    Raises:
+        DepthError: Metric depth is not registered to the image: its size differs.
+    """
 
     rgb: U8  # [H, W, 3]
     depth: Depth | None = None
+    intrinsics: "Intrinsics | None" = None  # of the RGB camera; without them no point can be lifted
+
+    def __post_init__(self) -> None:
+        """Check that metric depth belongs to the image pixel by pixel; relative depth may have any size."""
+        if isinstance(self.depth, MetricDepth) and self.depth.depth_m.shape != self.rgb.shape[:2]:
+            (height, width), (rows, cols) = self.depth.depth_m.shape, self.rgb.shape[:2]
+            raise DepthError(
+                f"the depth image is {width}x{height}, the picture is {cols}x{rows}: metric depth must be registered "
+                "to the picture. Align it first (a camera or recording does it by itself)."
+            )
 
 
 @dataclass(frozen=True)
@@ -198,7 +217,7 @@ class PointM:
 
 
 @dataclass(frozen=True)
-class Target:
+class PointedAt:
     """One referred point in every frame of reference we know."""
 
     norm: tuple[float, float]
@@ -224,7 +243,7 @@ class Answer:
     answer: str
     valid: bool
     reason: str | None
-    points: tuple[Target, ...]
+    points: tuple[PointedAt, ...]
     steps: tuple[ReasoningStep, ...]
     depth_source: DepthSource
     timings_ms: Mapping[str, float]  # busy time per stage, and "total"
@@ -242,7 +261,7 @@ class Answer:
             "steps": [{"index": s.index, "kind": s.kind, "target": s.target, "value": s.value} for s in self.steps],
             "valid": self.valid,
             "reason": self.reason,
-            "points": [_target_json(t) for t in self.points],
+            "points": [_point_json(p) for p in self.points],
             "depth_source": self.depth_source,
             "timings_ms": {k: round(v, 3) for k, v in self.timings_ms.items()},
             "reused": list(self.reused),
@@ -252,15 +271,15 @@ class Answer:
         }
 
 
-def _target_json(target: Target) -> dict[str, Any]:
-    position = target.position
+def _point_json(point: PointedAt) -> dict[str, Any]:
+    position = point.position
     return {
-        "norm": [round(v, 6) for v in target.norm],
-        "px": list(target.px),
+        "norm": [round(v, 6) for v in point.norm],
+        "px": list(point.px),
         "camera_m": _rounded(position.camera_m),
         "base_m": _rounded(position.base_m),
         "depth_reason": position.depth_reason,
-        "confidence": round(target.confidence, 4),
+        "confidence": round(point.confidence, 4),
     }
 
 

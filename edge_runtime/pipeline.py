@@ -1,0 +1,314 @@
+"""The slow path: one question about one or several views, through every stage, to an answer.
+
+    views, instruction -> preprocess -> encoders -> prompt -> decoder -> parse -> deproject -> Answer
+
+The pipeline owns the native handles and belongs to one thread. It draws nothing, prints nothing and knows no camera.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from edge_runtime.bundle import DECODER, Bundle, open_bundle
+from edge_runtime.confidence import span_confidence
+from edge_runtime.decoder import Decoder, KvType
+from edge_runtime.deproject import lift, pixel_of
+from edge_runtime.encoders import Encoders
+from edge_runtime.errors import DepthError, InstructionError
+from edge_runtime.grammar import points_grammar
+from edge_runtime.manifest import ImageSpec
+from edge_runtime.metrics import StageTimer
+from edge_runtime.native_check import decoder_verdict
+from edge_runtime.parse import parse_points, parse_text
+from edge_runtime.preprocess import preprocess_depth, preprocess_rgb, with_max_tiles
+from edge_runtime.prompt import ask_for_points, asks_for_points, check_instruction, compose, normalise, parts_of
+from edge_runtime.records import (
+    F32,
+    Answer,
+    DecoderSegment,
+    DepthPart,
+    EmbedSegment,
+    FrameStamp,
+    Generation,
+    ImagePart,
+    MediaBlock,
+    MetricDepth,
+    Modality,
+    ParsedAnswer,
+    Part,
+    PointedAt,
+    PointM,
+    Prompt,
+    SpecialToken,
+    TokenSegment,
+    View,
+    ViewTiles,
+)
+
+MAX_ANSWER_TOKENS = 512
+
+
+class Referrer(Protocol):
+    """Whatever answers questions: the Pipeline in process, or a worker in front of one."""
+
+    def refer(
+        self, views: Sequence[View], instruction: str, *, raw_prompt: bool = False, frame: FrameStamp | None = None
+    ) -> Answer:
+        """Answer one question about the views."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model wrote for a list of parts, before it is read."""
+
+    prompt: Prompt
+    generation: Generation
+
+
+class Pipeline:
+    """A bundle with its encoders and decoder loaded.
+
+    Example:
+        with Pipeline.open(bundle_path) as pipeline:
+            answer = pipeline.refer([View(rgb)], "the red cup")
+    """
+
+    def __init__(self, bundle: Bundle, spec: ImageSpec, encoders: Encoders, decoder: Decoder, owned: ExitStack) -> None:
+        self.bundle = bundle
+        self.encoders = encoders
+        self.decoder = decoder
+        self._spec = spec
+        self._owned = owned
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        max_tiles: int | None = None,
+        providers: Sequence[str] | None = None,
+        n_threads: int | None = None,
+        kv_type: KvType = "f16",
+    ) -> "Pipeline":
+        """Open a bundle and load its networks.
+
+        Args:
+            path: The bundle folder.
+            max_tiles: Tile budget per picture; default: the manifest's.
+            providers: ONNX Runtime execution providers, best first.
+            n_threads: Threads of each native library; default: theirs.
+            kv_type: Type of the decoder's key-value cache.
+
+        Raises:
+            BundleError: The bundle is not whole.
+            ConfigError: The tile budget or a provider is impossible.
+            InferenceError: The native libraries do not work on this machine.
+        """
+        bundle = open_bundle(path)
+        spec = with_max_tiles(bundle.manifest.image, max_tiles)
+        verdict = decoder_verdict(bundle.file(DECODER))
+        with ExitStack() as stack:
+            encoders = stack.enter_context(Encoders.open(bundle, providers=providers, n_threads=n_threads))
+            decoder = stack.enter_context(
+                Decoder.open(
+                    bundle.file(DECODER),
+                    stop_ids=bundle.manifest.tokens.stop,
+                    n_threads=n_threads,
+                    kv_type=kv_type,
+                    use_extra_bufts=verdict.use_extra_bufts,
+                )
+            )
+            return cls(bundle, spec, encoders, decoder, stack.pop_all())
+
+    def __enter__(self) -> "Pipeline":
+        """Return itself; leaving the block frees the networks."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the networks."""
+        self.close()
+
+    def close(self) -> None:
+        """Free the networks; the pipeline cannot be used afterwards."""
+        self._owned.close()
+
+    def refer(
+        self,
+        views: Sequence[View],
+        instruction: str,
+        *,
+        raw_prompt: bool = False,
+        grammar: bool = True,
+        frame: FrameStamp | None = None,
+        base_from_camera: F32 | None = None,
+        max_tokens: int = MAX_ANSWER_TOKENS,
+    ) -> Answer:
+        """Answer one question.
+
+        Args:
+            views: The pictures asked about, each with or without depth; points are pixels of the first one.
+            instruction: The operator's sentence.
+            raw_prompt: Send the sentence unchanged instead of appending the request for points.
+            grammar: Make malformed coordinates impossible when points are asked for.
+            frame: Identity of the first view; default: its size with id 0.
+            base_from_camera: float [4, 4], takes camera points to the robot's base.
+            max_tokens: Longest answer.
+
+        Raises:
+            InstructionError: Empty, not text, longer than the context, or no view to ask about.
+            DepthError: Some views have depth and others have not, or the model takes none.
+            InferenceError: Native code failed.
+        """
+        timer = StageTimer()
+        _check_views(views)
+        check_instruction(instruction)
+        template = self.bundle.manifest.prompt
+        text = instruction if raw_prompt else ask_for_points(instruction, template)
+        wants_points = not raw_prompt or asks_for_points(text, template)
+        reply = self.answer_parts(
+            parts_of(views, text), grammar=grammar and wants_points, max_tokens=max_tokens, timer=timer
+        )
+        with timer.stage("parse"):
+            written = reply.generation
+            parsed = parse_points(written.text) if wants_points else parse_text(written.text)
+            points = tuple(self._located(views[0], written, parsed, base_from_camera))
+        rgb = views[0].rgb
+        return Answer(
+            kind=parsed.kind,
+            answer=written.text.strip(),
+            valid=parsed.valid,
+            reason=parsed.reason,
+            points=points,
+            steps=parsed.steps,
+            depth_source=views[0].depth.source if views[0].depth else "none",
+            timings_ms=timer.timings_ms(),
+            prompt_tokens=written.prompt_tokens,
+            generated_tokens=len(written.token_ids),
+            bundle=self.bundle.manifest.name,
+            frame=frame or FrameStamp(id=0, width=rgb.shape[1], height=rgb.shape[0]),
+        )
+
+    def answer_parts(
+        self,
+        parts: Sequence[Part],
+        *,
+        grammar: bool,
+        max_tokens: int = MAX_ANSWER_TOKENS,
+        timer: StageTimer | None = None,
+    ) -> Reply:
+        """What the model writes for text and media in any order; the general form behind `refer`.
+
+        Raises:
+            InstructionError: The prompt is longer than the context.
+            DepthError: The model has no depth input.
+            InferenceError: Native code failed.
+        """
+        timer = timer or StageTimer()
+        with timer.stage("preprocess"):
+            images, depths = self.tiles(parts)
+            prompt = self.prompt(parts, images, depths)
+        with timer.stage("rgb_encoder"):
+            image_blocks = self.encoders.encode("image", images)
+        with timer.stage("depth_encoder"):
+            depth_blocks = self.encoders.encode("depth", depths)
+        segments = self.decoder_segments(prompt, image_blocks, depth_blocks)
+        generation = self.decoder.generate(
+            segments, max_tokens=max_tokens, grammar=points_grammar() if grammar else None
+        )
+        timer.add("prefill", generation.prefill_ms)
+        timer.add("decode", generation.decode_ms)
+        return Reply(prompt=prompt, generation=generation)
+
+    # --- the stages, one by one, for checks and parity ------------------------------------------------
+
+    def tiles(self, parts: Sequence[Part]) -> tuple[list[ViewTiles], list[ViewTiles]]:
+        """Tiles of all images and of all depth pictures."""
+        depth_spec = self.bundle.manifest.depth
+        images = [preprocess_rgb(p.rgb, self._spec) for p in parts if isinstance(p, ImagePart)]
+        depths = [preprocess_depth(p.depth, self._spec, depth_spec) for p in parts if isinstance(p, DepthPart)]
+        return images, depths
+
+    def prompt(self, parts: Sequence[Part], images: Sequence[ViewTiles], depths: Sequence[ViewTiles]) -> Prompt:
+        """The prompt for parts whose tiles are known."""
+        return compose(
+            parts,
+            mode=self._spec.mode,
+            image_tiles=[len(v.pixels) for v in images],
+            depth_tiles=[len(v.pixels) for v in depths],
+            tokens=self.bundle.manifest.tokens,
+            template=self.bundle.manifest.prompt,
+        )
+
+    def decoder_segments(
+        self, prompt: Prompt, image_blocks: Sequence[F32], depth_blocks: Sequence[F32]
+    ) -> list[DecoderSegment]:
+        """Tokens and embeddings in prompt order; each media block is followed by a newline token."""
+        tokens = self.bundle.manifest.tokens
+        blocks: dict[Modality, Iterator[F32]] = {"image": iter(image_blocks), "depth": iter(depth_blocks)}
+        segments: list[DecoderSegment] = []
+        for segment in prompt.segments:
+            if isinstance(segment, MediaBlock):
+                segments += [EmbedSegment(next(blocks[segment.modality])), _token(tokens.newline)]
+            elif isinstance(segment, SpecialToken):
+                segments.append(_token(tokens.special[segment.name]))
+            else:
+                segments.append(TokenSegment(self.decoder.tokenize(normalise(segment.text, tokens))))
+        return list(_joined(segments))
+
+    def _located(
+        self, view: View, written: Generation, parsed: ParsedAnswer, base_from_camera: F32 | None
+    ) -> Iterator[PointedAt]:
+        height, width = view.rgb.shape[:2]
+        for point in parsed.points:
+            px = pixel_of((point.x, point.y), width=width, height=height)
+            yield PointedAt(
+                norm=(point.x, point.y),
+                px=px,
+                position=_position(view, px, base_from_camera),
+                confidence=span_confidence(written, point.span),
+            )
+
+
+def _position(view: View, px: tuple[int, int], base_from_camera: F32 | None) -> PointM:
+    """The point in metres; only metric depth can give it."""
+    if view.depth is None:
+        return PointM(camera_m=None, depth_reason="no_depth")
+    if not isinstance(view.depth, MetricDepth) or view.depth.source == "estimated":
+        return PointM(camera_m=None, depth_reason="relative_depth")
+    if view.intrinsics is None:
+        return PointM(camera_m=None, depth_reason="no_intrinsics")
+    return lift(px, view.depth.depth_m, view.intrinsics, base_from_camera=base_from_camera)
+
+
+def _check_views(views: Sequence[View]) -> None:
+    if not views:
+        raise InstructionError("no picture to ask about: pass at least one view")
+    with_depth = sum(v.depth is not None for v in views)
+    if with_depth not in (0, len(views)):
+        raise DepthError(f"{with_depth} of {len(views)} views have depth: give depth for all of them or for none")
+
+
+def _token(token_id: int) -> TokenSegment:
+    return TokenSegment(np.array([token_id], np.int32))
+
+
+def _joined(segments: Sequence[DecoderSegment]) -> Iterator[DecoderSegment]:
+    """Neighbouring tokens as one segment: fewer, larger batches for the decoder."""
+    held: list[TokenSegment] = []
+    for segment in segments:
+        if isinstance(segment, TokenSegment):
+            held.append(segment)
+            continue
+        if held:
+            yield TokenSegment(np.concatenate([s.ids for s in held]))
+            held = []
+        yield segment
+    if held:
+        yield TokenSegment(np.concatenate([s.ids for s in held]))
