@@ -1,0 +1,79 @@
+"""Draws an answer into a picture for a person to look at."""
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from PIL import Image, ImageDraw, ImageFont
+
+from edge_runtime.bundle import storage_errors
+from edge_runtime.records import U8, Answer, PointedAt
+
+_Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+_MARK = (255, 64, 32)
+_PLATE = (16, 16, 16, 190)
+_WORDS = (255, 255, 255)
+
+
+def annotated(rgb: U8, answer: Answer, instruction: str) -> Image.Image:
+    """The picture with a ring and a number at each point, and the instruction below it.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        answer: What to draw.
+        instruction: Written under the picture.
+    """
+    image = Image.fromarray(rgb).convert("RGBA")
+    layer = Image.new("RGBA", image.size)
+    draw = ImageDraw.Draw(layer)
+    size = max(11, min(image.size) // 32)
+    font = ImageFont.load_default(size)
+    for point in answer.points:
+        _draw_point(draw, point, radius=max(6, min(image.size) // 40), font=font, width_px=image.width)
+    _draw_caption(draw, f"{instruction.strip()}  ->  {answer.answer}", image.size, font, size)
+    return Image.alpha_composite(image, layer).convert("RGB")
+
+
+def write_picture(image: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Raises:
+        StorageError: Disk full or not writable.
+    """
+    staged = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix or '.png'}")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.save(staged, None if path.suffix else "PNG")
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def _draw_point(draw: ImageDraw.ImageDraw, point: PointedAt, *, radius: int, font: _Font, width_px: int) -> None:
+    u, v = point.px
+    for grow, colour in ((2, (0, 0, 0)), (0, _MARK)):  # a dark rim keeps the ring visible on any ground
+        draw.ellipse(
+            (u - radius - grow, v - radius - grow, u + radius + grow, v + radius + grow), outline=colour, width=3
+        )
+    draw.line((u - radius // 2, v, u + radius // 2, v), fill=_MARK, width=2)
+    draw.line((u, v - radius // 2, u, v + radius // 2), fill=_MARK, width=2)
+    label = f"{point.confidence:.0%}"
+    if point.position.camera_m is not None:
+        label = f"{point.position.camera_m[2]:.2f} m  {label}"
+    left = u + radius + 5
+    box = draw.textbbox((left, v), label, font=font, anchor="lm")
+    if box[2] > width_px - 4:  # would run off the right edge: write on the other side
+        box = draw.textbbox((u - radius - 5, v), label, font=font, anchor="rm")
+    draw.rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), fill=_PLATE)
+    draw.text((box[0], v), label, font=font, fill=_WORDS, anchor="lm")
+
+
+def _draw_caption(draw: ImageDraw.ImageDraw, text: str, image_size: tuple[int, int], font: _Font, size: int) -> None:
+    width, height = image_size
+    shown = " ".join(text.split())
+    while len(shown) > 8 and draw.textlength(shown, font=font) > width - 12:
+        shown = shown[:-2].rstrip("…") + "…"
+    draw.rectangle((0, height - size - 10, width, height), fill=_PLATE)
+    draw.text((6, height - 5), shown, font=font, fill=_WORDS, anchor="lb")
