@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from edge_runtime.bundle import storage_errors
@@ -61,7 +60,7 @@ class Checkpoint:
     preprocessors: Mapping[str, Mapping[str, Any]]  # preprocessor_config.json of each tower
     generation_config: Mapping[str, Any] | None  # kept for the way back; has no influence
     file_dtypes: Mapping[str, torch.dtype]  # of each part on disk
-    path: Path  # the root that was read (or written)
+    path: Path | None  # the root that was read; None: never written
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -70,7 +69,13 @@ class Checkpoint:
 
     @cached_property
     def source_hash(self) -> str:
-        """sha256 over all files below the root; hashed when first asked for."""
+        """sha256 over all files below the root; hashed when first asked for.
+
+        Raises:
+            CheckpointError: The checkpoint was made in memory.
+        """
+        if self.path is None:
+            raise CheckpointError("this checkpoint was never written, so it has no files to hash; save it first")
         return hash_folder(self.path)
 
 
@@ -96,7 +101,7 @@ def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     part_configs = {part: read_json(folder / CONFIG) for part, folder in folders.items()}
     tokenizer_files = read_tokenizer(folders["llm"])
     part_configs["llm"]["vocab_size"] = len(tokenizer_files.tokenizer)
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, Any] = {}
     file_dtypes: dict[str, torch.dtype] = {}
     for part, folder in folders.items():
         weights = PartTensors(folder)
@@ -138,7 +143,7 @@ def _read_optional(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _load_part(module: nn.Module, weights: PartTensors, dtype: torch.dtype) -> torch.dtype:
+def _load_part(module: Any, weights: PartTensors, dtype: torch.dtype) -> torch.dtype:
     """Give a module built on the meta device its tensors; returns the file's dtype."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     tied = _is_tied(module)
@@ -156,9 +161,8 @@ def _load_part(module: nn.Module, weights: PartTensors, dtype: torch.dtype) -> t
     return file_dtype
 
 
-def _is_tied(module: nn.Module) -> bool:
-    config = getattr(module, "config", None)
-    return hasattr(module, "lm_head") and bool(config.tie_word_embeddings)
+def _is_tied(module: Any) -> bool:
+    return hasattr(module, "lm_head") and bool(module.config.tie_word_embeddings)
 
 
 def _check_names_and_shapes(

@@ -47,7 +47,7 @@ def build_part(part: str, config: ModelConfig, part_configs: Mapping[str, Mappin
     return _with_real_buffers(module)
 
 
-def assemble(modules: Mapping[str, nn.Module], config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> SpatialVLM:
+def assemble(modules: Mapping[str, Any], config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> SpatialVLM:
     """Put loaded parts together."""
     token_ids = TokenIds(
         image=token_id(tokenizer, PLACEHOLDERS["image"]),

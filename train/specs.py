@@ -46,7 +46,7 @@ def tile_spec(checkpoint: Checkpoint, tower: str) -> TileSpec:
         CheckpointError: The preprocessor does something the robot does not.
     """
     data = checkpoint.preprocessors[tower]
-    where = f"{checkpoint.path / tower}/preprocessor_config.json"
+    where = f"{checkpoint.path or 'new checkpoint'}/{tower}/preprocessor_config.json"
     _check_preprocessor(data, where)
     size = data.get("size")
     sides = [size] * 2 if isinstance(size, int) else [(size or {}).get(k) for k in ("height", "width")]
