@@ -79,7 +79,8 @@ def first_sentence(path: str) -> str:
         words = next((line[2:] for line in text.splitlines() if line.startswith("# ")), "")
     sentence = re.split(r"(?<=[a-z)`])[.;](?:\s|$)", " ".join(words.split()))[0]
     if len(sentence) > MAX_WORDS:
-        sentence = sentence[:MAX_WORDS].rsplit(" ", 1)[0].rstrip(",:")
+        clause = max(sentence.rfind(mark, MAX_WORDS // 3, MAX_WORDS) for mark in ",:;")
+        sentence = sentence[:clause] if clause > 0 else sentence[:MAX_WORDS].rsplit(" ", 1)[0]
     return sentence or "(say what this is)"
 
 
