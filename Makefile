@@ -33,7 +33,7 @@ demo: $(ROBOT) ## robot dependencies only, then the main job on the embedded def
 test: $(WORKSTATION) ## the default tests: no device, no network, no weights of others
 	$(BIN)/python -m pytest -m "not slow and not hardware"
 
-test-slow: $(WORKSTATION) ## what `make test` leaves out, the wheel test among it
+test-slow: $(WORKSTATION) ## what `make test` leaves out
 	$(BIN)/python -m pytest -m "slow and not hardware"
 
 test-all: $(WORKSTATION) ## every test that needs no device

@@ -29,8 +29,8 @@ if [[ "$tier" == workstation ]]; then
 fi
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
-as_root=()
-if [[ $EUID -ne 0 ]]; then as_root=(sudo -n); fi
+as_root=(env DEBIAN_FRONTEND=noninteractive)
+if [[ $EUID -ne 0 ]]; then as_root=(sudo -n "${as_root[@]}"); fi
 can_install() {
   command -v apt-get >/dev/null && { [[ $EUID -eq 0 ]] || sudo -n true 2>/dev/null; }
 }
@@ -44,7 +44,6 @@ fi
 echo "Installing system packages: ${missing[*]}" >&2
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-export DEBIAN_FRONTEND=noninteractive
 if ! { "${as_root[@]}" apt-get update -q && \
        "${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2

@@ -16,8 +16,6 @@ from PIL import Image
 from tests.contracts.installed import closure_of_base, top_level_entries
 from tests.contracts.readme_tree import REPOSITORY
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
