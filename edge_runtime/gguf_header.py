@@ -1,11 +1,13 @@
-"""What a GGUF file says of itself, read without llama.cpp: architecture and sizes.
+"""What a GGUF file says of itself, read without llama.cpp: architecture, sizes, tensor types.
 
-Reading stops as soon as the wanted keys are found, so the vocabulary is not walked.
+Reading stops as soon as the wanted keys are found, so the vocabulary is walked only for the tensor types,
+which are listed behind it.
 
 Source: the GGUF specification, versions 2 and 3 (ggml/docs/gguf.md).
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +15,12 @@ from typing import BinaryIO
 from edge_runtime.errors import BundleInvalid
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _UINT64 = 8, 9, 10
 _TOKENS = "tokenizer.ggml.tokens"
+_TYPE_NAMES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K", 11: "Q3_K",
+    12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 30: "BF16",
+}  # fmt: skip
 # A length beyond this is damage, not data: the largest strings are chat templates of some kilobytes.
 _LONGEST_STRING = 1 << 24
 
@@ -43,12 +49,51 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
 
 
-def _read(file: BinaryIO) -> GgufHeader:
+def read_tensor_types(path: Path) -> tuple[str, ...]:
+    """The types that a GGUF file's tensors are stored in, each once, sorted: `("F16", "F32")`.
+
+    Raises:
+        BundleInvalid: Not a GGUF file, an unknown version, or it ends inside its header.
+    """
+    try:
+        with path.open("rb") as file:
+            return tuple(sorted(set(_tensor_types(file))))
+    except (OSError, struct.error, KeyError, ValueError) as error:
+        raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
+
+
+def _tensor_types(file: BinaryIO) -> Iterator[str]:
+    tensors = _start(file)
+    for _ in range(int(_number(file, "Q"))):
+        _string(file)
+        _skip_value(file, int(_number(file, "I")))
+    for _ in range(tensors):
+        _string(file)
+        _skip(file, _UINT64, int(_number(file, "I")))  # its shape
+        kind = int(_number(file, "I"))
+        _number(file, "Q")  # where its data starts
+        yield _TYPE_NAMES.get(kind, f"type {kind}")
+
+
+def _skip_value(file: BinaryIO, kind: int) -> None:
+    if kind == _ARRAY:
+        element = int(_number(file, "I"))
+        _skip(file, element, int(_number(file, "Q")))
+    else:
+        _skip(file, kind, 1)
+
+
+def _start(file: BinaryIO) -> int:
+    """Check magic bytes and version; returns the number of tensors."""
     if file.read(4) != b"GGUF":
         raise ValueError("wrong magic bytes")
     if (version := _number(file, "I")) not in (2, 3):
         raise ValueError(f"GGUF version {version}, known are 2 and 3")
-    _number(file, "Q")  # tensors
+    return int(_number(file, "Q"))
+
+
+def _read(file: BinaryIO) -> GgufHeader:
+    _start(file)
     found: dict[str, int | float | str] = {}
     for _ in range(int(_number(file, "Q"))):
         key, kind = _string(file), int(_number(file, "I"))

@@ -1,0 +1,374 @@
+"""The decoder stage and the one door to llama.cpp: token and embedding segments in, an answer text out.
+
+It tokenizes, feeds segments at rising positions, picks the most likely token (inside a grammar if asked)
+and turns ids back into text. It does not build prompts, run encoders or read answers. One `Decoder`
+belongs to one thread. llama_cpp is imported by the first `Decoder.open`, never before.
+"""
+
+import atexit
+import ctypes
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+
+from edge_runtime.decoder_grammar import GrammarGuard
+from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
+from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
+from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
+from edge_runtime.token_text import TokenText
+
+CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
+NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
+CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
+
+_log = logging.getLogger(__name__)
+_kept_alive: list[Any] = []  # callbacks that native code may call until the process ends
+
+
+class Decoder:
+    """A GGUF model on this machine's processor or GPU, asked one question at a time.
+
+    Use `Decoder.open` as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self, library: NativeLibrary, model: int, settings: ContextSettings, stack: ExitStack, path: Path
+    ) -> None:
+        native = library.functions
+        self._library = library
+        self._native = native
+        self._model = model
+        self._settings = settings
+        self._stack = stack
+        self._sequence: DecoderSequence | None = None
+        self._vocabulary = native.llama_model_get_vocab(model)
+        self.path = path
+        self.vocab_size = int(native.llama_vocab_n_tokens(self._vocabulary))
+        self.width = int(native.llama_model_n_embd(model))
+        self.max_context = int(native.llama_model_n_ctx_train(model))
+        self.stop_ids: tuple[int, ...] = ()
+        stack.callback(self._drop_sequence)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        stop_ids: Sequence[int | str],
+        use_extra_bufts: bool,
+        kv_type: KvType = "f16",
+        n_threads: int | None = None,
+        n_batch: int = 512,
+        n_ubatch: int = 512,
+        n_gpu_layers: int = -1,
+    ) -> "Decoder":
+        """Map a GGUF file and make it ready for questions.
+
+        Args:
+            path: the bundle's `decoder.gguf`.
+            stop_ids: tokens that end an answer, by id or by name.
+            use_extra_bufts: let llama.cpp repack weights for this processor. A badly built library
+                crashes there on some machines: ask edge_runtime/native_check.py first.
+            kv_type: storage of the KV cache.
+            n_threads: computing threads; default: the processors this process may use.
+            n_batch: most rows handed to llama.cpp at once.
+            n_ubatch: most rows computed at once.
+            n_gpu_layers: layers put on a GPU if the library was built for one; -1 means all.
+
+        Raises:
+            BundleMissing: there is no such file.
+            BundleInvalid: not a GGUF file, truncated, or without a stop token of that name.
+            InferenceError: llama-cpp-python cannot be loaded.
+        """
+        threads = n_threads or len(os.sched_getaffinity(0))
+        with ExitStack() as stack:
+            library = _library()
+            model = _load_model(library, path, use_extra_bufts, n_gpu_layers)
+            stack.callback(library.functions.llama_model_free, model)
+            settings = ContextSettings(threads, kv_type, n_batch, n_ubatch)
+            decoder = cls(library, model, settings, stack, path)
+            decoder.stop_ids = tuple(decoder._known_id(stop) for stop in stop_ids)
+            decoder._stack = stack.pop_all()
+        return decoder
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the context and the model; calling it twice is harmless."""
+        self._stack.close()
+
+    # --- words -------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str) -> I32:
+        """Ids of plain text, int32 [n]: no BOS, and special tokens in the text stay plain text.
+
+        llama.cpp does not normalise: the caller passes NFC where the bundle's tokenizer asks for it.
+
+        Raises:
+            InstructionError: the text holds lone surrogates, so it is no Unicode text.
+        """
+        return self._tokenize(text, parse_special=False)
+
+    def token_id(self, name: str) -> int:
+        """Id of a special token by its name, such as `<|im_end|>`.
+
+        Raises:
+            BundleInvalid: the vocabulary has no such token.
+        """
+        ids = self._tokenize(name, parse_special=True)
+        if len(ids) != 1 or self.piece(int(ids[0])) != name.encode():
+            raise BundleInvalid(f"{self.path}: the vocabulary of {self.vocab_size} has no token {name!r}.")
+        return int(ids[0])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; a special token's name."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            size = self._native.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, True)
+            if size >= 0:
+                return buffer.raw[:size]
+            room = -size
+
+    def _tokenize(self, text: str, *, parse_special: bool) -> I32:
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise InstructionError(f"The text is not valid Unicode: {error}. Send it as UTF-8.") from error
+        room = len(data) + 1  # a byte-level vocabulary never has more tokens than bytes
+        buffer = (self._native.llama_token * room)()
+        count = self._native.llama_tokenize(self._vocabulary, data, len(data), buffer, room, False, parse_special)
+        if count < 0:
+            raise InferenceError(f"llama.cpp needs {-count} tokens for {len(data)} bytes; expected fewer.")
+        return np.array(buffer[:count], dtype=np.int32)
+
+    def _known_id(self, stop: int | str) -> int:
+        if isinstance(stop, str):
+            return self.token_id(stop)
+        if not 0 <= stop < self.vocab_size:
+            raise BundleInvalid(f"{self.path}: stop token {stop} is outside the vocabulary of {self.vocab_size}.")
+        return stop
+
+    # --- questions ---------------------------------------------------------------------------------
+
+    def generate(
+        self, segments: Sequence[DecoderSegment], *, max_tokens: int, grammar: str | None = None
+    ) -> Generation:
+        """Answer a prompt greedily.
+
+        Args:
+            segments: token ids and float32 [n, width] embeddings in prompt order.
+            max_tokens: most tokens to write; fewer if the context ends before.
+            grammar: GBNF text with a rule `root` that the answer has to follow.
+
+        Raises:
+            InstructionError: the prompt is empty or does not fit the context; it is never cut.
+            InferenceError: a segment has a wrong shape, or llama.cpp failed.
+        """
+        start = perf_counter()
+        with self._choice(grammar) as choose:
+            sequence, prompt_tokens = self._prefill(segments, max_tokens)
+            logits = sequence.last_logits()
+            prefilled = perf_counter()
+            text = TokenText()
+            ids: list[int] = []
+            probs: list[float] = []
+            limit = min(max_tokens, self.max_context - prompt_tokens)
+            while len(ids) < limit:
+                token = choose(logits)
+                ids.append(token)
+                probs.append(_probability(logits, token))
+                text.push(b"" if self._is_special(token) else self.piece(token))
+                if token in self.stop_ids:
+                    break
+                if len(ids) < limit:
+                    logits = _next_logits(sequence, token)
+        words, ends = text.finish()
+        return Generation(
+            text=words,
+            token_ids=tuple(ids),
+            token_probs=tuple(probs),
+            token_ends=ends,
+            stopped=bool(ids) and ids[-1] in self.stop_ids,
+            prompt_tokens=prompt_tokens,
+            prefill_ms=(prefilled - start) * 1e3,
+            decode_ms=(perf_counter() - prefilled) * 1e3,
+        )
+
+    def logits(self, segments: Sequence[DecoderSegment], forced_ids: Sequence[int] = ()) -> F32:
+        """Teacher-forced logits, float32 [max(1, n), V]: row i is what predicts `forced_ids[i]`.
+
+        Raises:
+            InstructionError: prompt and forced ids do not fit the context.
+            InferenceError: an id is outside the vocabulary, or llama.cpp failed.
+        """
+        forced = TokenSegment(np.asarray(forced_ids[:-1], dtype=np.int32))
+        self._check(forced)
+        sequence, _ = self._prefill(segments, max(1, len(forced_ids)))
+        first = sequence.last_logits()[None]
+        return np.concatenate([first, sequence.feed_for_logits(forced.ids)])
+
+    @contextmanager
+    def _choice(self, grammar: str | None) -> Iterator[Any]:
+        """How the next token is chosen from logits [V]."""
+        if grammar is None:
+            yield lambda logits: int(logits.argmax())
+            return
+        stops = np.array(self.stop_ids, dtype=np.int32)
+        guard = GrammarGuard(
+            self._library,
+            self._vocabulary,
+            grammar,
+            stop_ids=stops,
+            plain_ids=self._plain_ids,
+            piece=self.piece,
+        )
+        try:
+            yield guard.choose
+        finally:
+            guard.close()
+
+    def _prefill(self, segments: Sequence[DecoderSegment], max_tokens: int) -> tuple[DecoderSequence, int]:
+        """Feed a prompt from position 0; the logits of its last row are then at hand."""
+        filled = [segment for segment in segments if self._check(segment)]
+        if not filled:
+            raise InstructionError("The prompt is empty: give at least one token or embedding.")
+        count = sum(_length(segment) for segment in filled)
+        if count >= self.max_context:
+            raise InstructionError(
+                f"The prompt takes {count} tokens and its answer at least 1; this model allows "
+                f"{self.max_context}. Shorten the text, send fewer images or lower --max-tiles."
+            )
+        sequence = self._sequence_for(min(count + max(1, max_tokens), self.max_context))
+        for segment in filled:
+            sequence.feed(segment, want_last=segment is filled[-1])
+        return sequence, count
+
+    def _check(self, segment: DecoderSegment) -> bool:
+        """Whether the segment holds anything; refuses what would be undefined behaviour in C."""
+        if isinstance(segment, EmbedSegment):
+            embeds = segment.embeds
+            if embeds.ndim != 2 or embeds.shape[1] != self.width or embeds.dtype != np.float32:
+                raise InferenceError(
+                    f"Embeddings of shape {embeds.shape} and type {embeds.dtype} cannot enter this decoder; "
+                    f"it takes float32 [n, {self.width}]."
+                )
+        else:
+            ids = segment.ids
+            if ids.ndim != 1 or ids.dtype != np.int32 or np.any((ids < 0) | (ids >= self.vocab_size)):
+                raise InferenceError(f"Token ids have to be int32 [n] below {self.vocab_size}.")
+        return _length(segment) > 0
+
+    def _sequence_for(self, tokens: int) -> DecoderSequence:
+        """An empty sequence with room for so many tokens; grown, never shrunk."""
+        if self._sequence is not None and self._sequence.capacity >= tokens:
+            self._sequence.reset()
+            return self._sequence
+        self._drop_sequence()  # before the larger one is made: both may not fit in memory
+        capacity = min(-(-tokens // CONTEXT_STEP) * CONTEXT_STEP, self.max_context)
+        self._sequence = DecoderSequence(self._library, self._model, self._settings, capacity)
+        return self._sequence
+
+    def _drop_sequence(self) -> None:
+        if self._sequence is not None:
+            self._sequence.close()
+            self._sequence = None
+
+    # --- vocabulary --------------------------------------------------------------------------------
+
+    def _is_special(self, token: int) -> bool:
+        return bool(self._native.llama_vocab_get_attr(self._vocabulary, token) & CONTROL_ATTRIBUTE)
+
+    @cached_property
+    def _plain_ids(self) -> I32:
+        """Tokens with a text of their own, which a grammar can talk about."""
+        native, vocabulary = self._native, self._vocabulary
+        plain = (
+            token
+            for token in range(self.vocab_size)
+            if not self._is_special(token) and not native.llama_vocab_is_eog(vocabulary, token)
+        )
+        return np.array([token for token in plain if token not in self.stop_ids], dtype=np.int32)
+
+
+def _length(segment: DecoderSegment) -> int:
+    return len(segment.ids if isinstance(segment, TokenSegment) else segment.embeds)
+
+
+def _next_logits(sequence: DecoderSequence, token: int) -> F32:
+    sequence.feed(TokenSegment(np.array([token], dtype=np.int32)), want_last=True)
+    return sequence.last_logits()
+
+
+def _probability(logits: F32, token: int) -> float:
+    """Softmax probability of one token, before any grammar."""
+    return float(1.0 / np.exp(logits - logits[token], dtype=np.float64).sum())
+
+
+# --- the native library ------------------------------------------------------------------------------
+
+
+@cache
+def _library() -> NativeLibrary:
+    """llama.cpp's C functions, with its log routed to `logging`.
+
+    Raises:
+        InferenceError: llama-cpp-python is not installed, or its shared library cannot be loaded.
+    """
+    try:
+        import llama_cpp.llama_cpp as native
+    except (ImportError, OSError, RuntimeError) as error:
+        raise InferenceError(
+            f"llama-cpp-python cannot be loaded ({error}). Install the base dependencies: `make demo` does it."
+        ) from error
+    errors: deque[str] = deque(maxlen=4)
+    callback = native.llama_log_callback(lambda level, text, _: _on_native_log(errors, level, text))
+    _kept_alive.append(callback)
+    native.llama_log_set(callback, None)
+    # A Python callback that fires while the interpreter is torn down would crash the process.
+    atexit.register(native.llama_log_set, native.llama_log_callback(), None)
+    native.llama_backend_init()
+    return NativeLibrary(native, errors)
+
+
+def _on_native_log(errors: deque[str], level: int, text: bytes | None) -> None:
+    """llama.cpp is chatty: all goes to DEBUG; errors are also kept for the exception that follows."""
+    line = (text or b"").decode("utf-8", errors="replace").strip().strip(".")
+    if not line:
+        return
+    if level == NATIVE_ERROR:
+        errors.append(line)
+    _log.debug("llama.cpp: %s", line)
+
+
+def _load_model(library: NativeLibrary, path: Path, use_extra_bufts: bool, n_gpu_layers: int) -> int:
+    if not path.is_file():
+        raise BundleMissing(f"There is no decoder at {path}. Choose a bundle with --bundle.")
+    native = library.functions
+    params = native.llama_model_default_params()
+    params.load_mode = native.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = use_extra_bufts
+    params.n_gpu_layers = n_gpu_layers
+    library.errors.clear()
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise BundleInvalid(
+            f"llama.cpp cannot load {path} ({path.stat().st_size} bytes): {library.reason()}. "
+            "Copy the bundle again or export it anew."
+        )
+    return int(model)

@@ -1,0 +1,172 @@
+"""The part of the decoder that owns a llama.cpp context: its KV cache and the positions in it.
+
+Rows (token ids or embeddings) go in at rising positions, logits come out. It chooses no token and knows
+no text. The C functions are handed in by edge_runtime/decoder.py, the only module that loads llama.cpp.
+"""
+
+import ctypes
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import InferenceError
+from edge_runtime.records import F32, I32, DecoderSegment, TokenSegment
+
+KvType = Literal["f16", "f32"]
+
+OUTPUT_ROWS: Final = 32  # most rows of logits asked of one batch; each costs a vocabulary of float32
+DECODE_CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
+
+
+@dataclass(frozen=True)
+class NativeLibrary:
+    """llama.cpp's C functions and the last errors it logged."""
+
+    functions: Any
+    errors: deque[str]
+
+    def reason(self) -> str:
+        """What the library complained about since `errors` was last cleared."""
+        return "; ".join(self.errors) or "it gave no reason"
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """What every context of one decoder shares."""
+
+    n_threads: int
+    kv_type: KvType
+    n_batch: int  # rows handed to llama_decode at once
+    n_ubatch: int  # rows computed at once
+
+
+class DecoderSequence:
+    """One context, what has been fed to it, and the position the next row goes to.
+
+    Only this class knows positions: keeping a shared prefix between questions would start here, by
+    truncating to the common length instead of `reset`.
+
+    Raises:
+        InferenceError: no memory for a context of this capacity.
+    """
+
+    def __init__(self, library: NativeLibrary, model: int, settings: ContextSettings, capacity: int) -> None:
+        native = library.functions
+        self._library = library
+        self._n_batch = min(settings.n_batch, capacity)
+        library.errors.clear()
+        self._context = native.llama_init_from_model(model, _context_params(native, settings, capacity))
+        if not self._context:
+            raise InferenceError(
+                f"llama.cpp could not make a context of {capacity} tokens: {library.reason()}. "
+                "Free memory, use the f16 KV cache, or ask with fewer tiles."
+            )
+        self._vocab_size = int(native.llama_vocab_n_tokens(native.llama_model_get_vocab(model)))
+        self._sequence_ids = _first_sequence(native, self._n_batch)
+        self._sequences_per_row = np.ones(self._n_batch, dtype=np.int32)
+        self.capacity = capacity
+        self.position = 0
+
+    def close(self) -> None:
+        """Free the context; the object is unusable afterwards."""
+        self._library.functions.llama_free(self._context)
+
+    def reset(self) -> None:
+        """Forget everything fed so far."""
+        native = self._library.functions
+        native.llama_memory_clear(native.llama_get_memory(self._context), False)
+        self.position = 0
+
+    def feed(self, segment: DecoderSegment, *, want_last: bool = False) -> None:
+        """Run a segment, in batches; `want_last` asks for the logits of its last row."""
+        rows = _rows(segment)
+        for start in range(0, len(rows), self._n_batch):
+            chunk = rows[start : start + self._n_batch]
+            wanted = np.zeros(len(chunk), dtype=np.int8)
+            wanted[-1] = want_last and start + len(chunk) == len(rows)
+            self._decode(chunk, wanted)
+
+    def feed_for_logits(self, ids: I32) -> F32:
+        """Run tokens and return the logits after each, float32 [n, V]."""
+        step = min(OUTPUT_ROWS, self._n_batch)
+        found = [np.empty((0, self._vocab_size), dtype=np.float32)]
+        for start in range(0, len(ids), step):
+            chunk = ids[start : start + step]
+            self._decode(chunk, np.ones(len(chunk), dtype=np.int8))
+            found += [self._logits(index)[None] for index in range(len(chunk))]
+        return np.concatenate(found)
+
+    def last_logits(self) -> F32:
+        """Logits of the last row that asked for them, float32 [V], a copy.
+
+        Raises:
+            InferenceError: they hold NaN, so weights or embeddings are broken.
+        """
+        return self._logits(-1)
+
+    def _logits(self, index: int) -> F32:
+        pointer = self._library.functions.llama_get_logits_ith(self._context, index)
+        if not pointer:
+            raise InferenceError(f"llama.cpp has no logits for row {index}: {self._library.reason()}.")
+        logits: F32 = np.ctypeslib.as_array(pointer, shape=(self._vocab_size,)).copy()
+        if not np.isfinite(logits).all():
+            raise InferenceError("The decoder's logits are not finite. Run `roborefer-edge check` on the bundle.")
+        return logits
+
+    def _decode(self, rows: I32 | F32, wanted: npt.NDArray[np.int8]) -> None:
+        native = self._library.functions
+        positions = np.arange(self.position, self.position + len(rows), dtype=np.int32)
+        batch = native.llama_batch(
+            n_tokens=len(rows),
+            pos=positions.ctypes.data_as(ctypes.POINTER(native.llama_pos)),
+            n_seq_id=self._sequences_per_row.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._sequence_ids,
+            logits=wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+        if rows.dtype == np.int32:
+            batch.token = rows.ctypes.data_as(ctypes.POINTER(native.llama_token))
+        else:
+            batch.embd = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        self._library.errors.clear()
+        code = native.llama_decode(self._context, batch)
+        if code != 0:
+            meaning = DECODE_CODES.get(code, "a fault inside the library")
+            raise InferenceError(
+                f"llama.cpp refused {len(rows)} rows at position {self.position} of {self.capacity}: "
+                f"{meaning} (code {code}): {self._library.reason()}."
+            )
+        self.position += len(rows)
+
+
+def _rows(segment: DecoderSegment) -> I32 | F32:
+    """The ids or embeddings as llama.cpp reads them: without gaps between rows."""
+    if isinstance(segment, TokenSegment):
+        return np.ascontiguousarray(segment.ids)
+    return np.ascontiguousarray(segment.embeds)
+
+
+def _context_params(native: Any, settings: ContextSettings, capacity: int) -> Any:
+    params = native.llama_context_default_params()
+    params.n_ctx = capacity
+    params.n_batch = min(settings.n_batch, capacity)
+    params.n_ubatch = min(settings.n_ubatch, params.n_batch)
+    params.n_outputs_max = min(OUTPUT_ROWS, params.n_ubatch)  # the default reserves logits for every row
+    params.n_threads = params.n_threads_batch = settings.n_threads
+    exact = settings.kv_type == "f32"
+    params.type_k = params.type_v = native.GGML_TYPE_F32 if exact else native.GGML_TYPE_F16
+    if exact:
+        # The processor's flash attention rounds to half precision whatever the cache holds:
+        # logits off by 4e-3 of scale instead of 2e-6.
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.no_perf = True
+    return params
+
+
+def _first_sequence(native: Any, rows: int) -> Any:
+    """`rows` pointers to the sequence id 0: every question lives in the same sequence."""
+    pointer = ctypes.pointer(native.llama_seq_id(0))
+    pointers = (ctypes.POINTER(native.llama_seq_id) * rows)(*[pointer] * rows)
+    return ctypes.cast(pointers, ctypes.POINTER(ctypes.POINTER(native.llama_seq_id)))

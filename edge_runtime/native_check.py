@@ -1,0 +1,222 @@
+"""Proves, once per machine, that llama.cpp can run a model here, and remembers the answer.
+
+A badly built llama.cpp crashes in its repacked matrix products on some processors (docs/decisions.md). A
+crash in native code cannot be caught, so a child process tries first with the extra buffers, then without.
+This module never loads llama.cpp itself.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from edge_runtime.errors import BundleInvalid, InferenceError
+from edge_runtime.gguf_header import read_tensor_types
+
+ExtraBufts = Literal["on", "off", "unusable"]
+ProbeCommand = Callable[[Path, bool], Sequence[str]]
+
+CACHE_FILE: Final = "native_verdicts.json"
+BAD_FILE_STATUS: Final = 3  # the child's word for: the file is bad, not the library
+FAILED_STATUS: Final = 4  # and for: llama.cpp answered, but wrongly
+CPU_FIELDS: Final = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NativeVerdict:
+    """How llama.cpp may be used for one kind of model on this machine."""
+
+    extra_bufts: ExtraBufts
+    reason: str
+    remembered: bool = False  # read from the cache, not tried just now
+
+    @property
+    def use_extra_bufts(self) -> bool:
+        """The setting to open a decoder with.
+
+        Raises:
+            InferenceError: llama.cpp runs this model in no way here.
+        """
+        if self.extra_bufts == "unusable":
+            raise InferenceError(
+                f"llama.cpp cannot run this model on this machine: {self.reason}. Rebuild llama-cpp-python "
+                "with the flags that `make demo` uses, or choose a bundle with an F16 decoder."
+            )
+        return self.extra_bufts == "on"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How one child ended."""
+
+    ok: bool
+    reason: str
+    decisive: bool = True  # a time-out may be a busy machine: not worth remembering
+
+
+def decoder_verdict(
+    gguf: Path,
+    *,
+    cache_dir: Path | None = None,
+    probe_command: ProbeCommand | None = None,
+    timeout_s: float = 300.0,
+) -> NativeVerdict:
+    """Whether llama.cpp's extra buffers work for this model here; tried once, then remembered.
+
+    Args:
+        gguf: the bundle's decoder.
+        cache_dir: folder of the memory; default `$XDG_CACHE_HOME/roborefer-edge` or `~/.cache/roborefer-edge`.
+        probe_command: what to run for (model, extra buffers); default is edge_runtime/native_probe.py.
+        timeout_s: limit for each of the two trials.
+
+    Raises:
+        BundleInvalid: it is no GGUF file, or llama.cpp refuses it without crashing.
+        InferenceError: llama-cpp-python is not installed, or the test cannot be started.
+    """
+    cache = (cache_dir or _default_cache_dir()) / CACHE_FILE
+    key = _key(gguf)
+    known = _remembered(cache, key)
+    if known is not None:
+        return known
+    verdict, decisive = _try_both(gguf, probe_command or _probe_command, timeout_s)
+    level = logging.INFO if verdict.extra_bufts == "on" else logging.WARNING
+    _log.log(level, "llama.cpp self-test: extra buffers %s (%s)", verdict.extra_bufts, verdict.reason)
+    if decisive and verdict.extra_bufts != "unusable":
+        _remember(cache, key, verdict)
+    return verdict
+
+
+def _probe_command(gguf: Path, extra_bufts: bool) -> Sequence[str]:
+    return [sys.executable, "-m", "edge_runtime.native_probe", str(gguf.resolve()), "on" if extra_bufts else "off"]
+
+
+def _try_both(gguf: Path, command: ProbeCommand, timeout_s: float) -> tuple[NativeVerdict, bool]:
+    """The verdict, and whether it may be remembered."""
+    first = _try(command(gguf, True), timeout_s)
+    if first.ok:
+        return NativeVerdict("on", "the self-test passed with extra buffers"), True
+    second = _try(command(gguf, False), timeout_s)
+    if second.ok:
+        reason = f"with extra buffers the self-test {first.reason}"
+        return NativeVerdict("off", reason), first.decisive
+    reason = f"with extra buffers the self-test {first.reason}; without them it {second.reason}"
+    return NativeVerdict("unusable", reason), False
+
+
+def _try(command: Sequence[str], timeout_s: float) -> _Trial:
+    """Run one child to its end.
+
+    Raises:
+        BundleInvalid: the child says that the file is bad, which no setting would cure.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        child = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, check=False, env=environment, text=True,
+            errors="replace", stdin=subprocess.DEVNULL, cwd="/",  # so that no file beside the user shadows a module
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return _Trial(ok=False, reason=f"took more than {timeout_s:g} s", decisive=False)
+    except OSError as error:
+        raise InferenceError(f"The self-test {command[0]} cannot be started: {error}.") from error
+    last_line = (child.stderr.strip().splitlines() or ["no message"])[-1]
+    if child.returncode == BAD_FILE_STATUS:
+        raise BundleInvalid(last_line)
+    if child.returncode < 0:
+        return _Trial(ok=False, reason=f"crashed ({_signal_name(-child.returncode)})")
+    return _Trial(ok=child.returncode == 0, reason=f"failed: {last_line}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# --- what a verdict is good for ----------------------------------------------------------------------
+
+
+def _key(gguf: Path) -> str:
+    """Hash over processor, library build and tensor types: a change in any of them asks for a new test."""
+    facts = {
+        "cpu": _cpu_facts(),
+        "library": _library_facts(),
+        "tensor_types": read_tensor_types(gguf),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _cpu_facts() -> list[str]:
+    facts = {platform.machine()}
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    facts |= {line for line in lines if line.split(":")[0].strip() in CPU_FIELDS}
+    return sorted(facts)
+
+
+def _library_facts() -> list[str]:
+    """Version of llama-cpp-python, and size and time of its shared libraries; nothing is imported."""
+    found = importlib.util.find_spec("llama_cpp")
+    if found is None or found.origin is None:
+        raise InferenceError("llama-cpp-python is not installed. `make demo` installs and builds it.")
+    folder = Path(found.origin).parent
+    libraries = sorted(path for path in folder.rglob("*.so*") if path.is_file())
+    stats = [(path.name, path.stat()) for path in libraries]
+    return [
+        importlib.metadata.version("llama-cpp-python"),
+        *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats),
+    ]
+
+
+# --- the memory -----------------------------------------------------------------------------------------
+
+
+def _default_cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "roborefer-edge"
+
+
+def _remembered(cache: Path, key: str) -> NativeVerdict | None:
+    entry = _read(cache).get(key)
+    if not isinstance(entry, dict) or entry.get("extra_bufts") not in ("on", "off"):
+        return None
+    return NativeVerdict(entry["extra_bufts"], str(entry.get("reason", "")), remembered=True)
+
+
+def _read(cache: Path) -> dict[str, Any]:
+    """All remembered verdicts; an unreadable file counts as empty."""
+    try:
+        content = json.loads(cache.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        _log.warning("%s is unreadable (%s); the self-test runs again", cache, error)
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(cache: Path, key: str, verdict: NativeVerdict) -> None:
+    """Add a verdict; the file is replaced as a whole. Without a writable folder the test runs each time."""
+    entry = {name: value for name, value in asdict(verdict).items() if name != "remembered"}
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({**_read(cache), key: entry}, indent=1), "utf-8")
+        temporary.replace(cache)
+    except OSError as error:
+        _log.warning("the verdict cannot be remembered in %s: %s", cache, error)
+    finally:
+        temporary.unlink(missing_ok=True)
