@@ -141,9 +141,12 @@ def _parts(data: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 def _check_encoder(value: Any, where: str) -> None:
     """Refuse encoders that wrap the features in other tokens than one newline at the end."""
-    encoder = json.loads(value) if isinstance(value, str) else value
-    if encoder is None:
+    if value is None:
         return
+    try:
+        encoder = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        encoder = value
     if not isinstance(encoder, dict):
         raise CheckpointError(f"{where} must be an object or a JSON string of one, found {encoder!r}")
     name = str(encoder.get("_target_", "BasicImageEncoder")).rpartition(".")[2]
