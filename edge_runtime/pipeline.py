@@ -16,11 +16,12 @@ import numpy as np
 
 from edge_runtime.bundle import DECODER, Bundle, open_bundle
 from edge_runtime.confidence import span_confidence
-from edge_runtime.decoder import Decoder, KvType
-from edge_runtime.deproject import lift, pixel_of
+from edge_runtime.decoder import Decoder
+from edge_runtime.decoder_sequence import KvType
+from edge_runtime.deproject import lift, pixel_from_norm
 from edge_runtime.encoders import Encoders
 from edge_runtime.errors import DepthError, InstructionError
-from edge_runtime.grammar import points_grammar
+from edge_runtime.grammar import longest_answer_tokens, points_grammar
 from edge_runtime.manifest import ImageSpec
 from edge_runtime.metrics import StageTimer
 from edge_runtime.native_check import decoder_verdict
@@ -29,6 +30,7 @@ from edge_runtime.preprocess import preprocess_depth, preprocess_rgb, with_max_t
 from edge_runtime.prompt import ask_for_points, asks_for_points, check_instruction, compose, normalise, parts_of
 from edge_runtime.records import (
     F32,
+    F64,
     Answer,
     DecoderSegment,
     DepthPart,
@@ -57,7 +59,13 @@ class Referrer(Protocol):
     """Whatever answers questions: the Pipeline in process, or a worker in front of one."""
 
     def refer(
-        self, views: Sequence[View], instruction: str, *, raw_prompt: bool = False, frame: FrameStamp | None = None
+        self,
+        views: Sequence[View],
+        instruction: str,
+        *,
+        raw_prompt: bool = False,
+        frame: FrameStamp | None = None,
+        base_from_camera: F64 | None = None,
     ) -> Answer:
         """Answer one question about the views."""
 
@@ -120,7 +128,7 @@ class Pipeline:
                     stop_ids=bundle.manifest.tokens.stop,
                     n_threads=n_threads,
                     kv_type=kv_type,
-                    use_extra_bufts=verdict.use_extra_bufts,
+                    use_extra_bufts=verdict.use_extra_bufts(),
                 )
             )
             return cls(bundle, spec, encoders, decoder, stack.pop_all())
@@ -147,8 +155,8 @@ class Pipeline:
         raw_prompt: bool = False,
         grammar: bool = True,
         frame: FrameStamp | None = None,
-        base_from_camera: F32 | None = None,
-        max_tokens: int = MAX_ANSWER_TOKENS,
+        base_from_camera: F64 | None = None,
+        max_tokens: int | None = None,
     ) -> Answer:
         """Answer one question.
 
@@ -159,7 +167,7 @@ class Pipeline:
             grammar: Make malformed coordinates impossible when points are asked for.
             frame: Identity of the first view; default: its size with id 0.
             base_from_camera: float [4, 4], takes camera points to the robot's base.
-            max_tokens: Longest answer.
+            max_tokens: Longest answer; default: what the grammar needs at most, else `MAX_ANSWER_TOKENS`.
 
         Raises:
             InstructionError: Empty, not text, longer than the context, or no view to ask about.
@@ -200,7 +208,7 @@ class Pipeline:
         parts: Sequence[Part],
         *,
         grammar: bool,
-        max_tokens: int = MAX_ANSWER_TOKENS,
+        max_tokens: int | None = None,
         timer: StageTimer | None = None,
     ) -> Reply:
         """What the model writes for text and media in any order; the general form behind `refer`.
@@ -219,9 +227,8 @@ class Pipeline:
         with timer.stage("depth_encoder"):
             depth_blocks = self.encoders.encode("depth", depths)
         segments = self.decoder_segments(prompt, image_blocks, depth_blocks)
-        generation = self.decoder.generate(
-            segments, max_tokens=max_tokens, grammar=points_grammar() if grammar else None
-        )
+        longest = max_tokens or (longest_answer_tokens() if grammar else MAX_ANSWER_TOKENS)
+        generation = self.decoder.generate(segments, max_tokens=longest, grammar=points_grammar() if grammar else None)
         timer.add("prefill", generation.prefill_ms)
         timer.add("decode", generation.decode_ms)
         return Reply(prompt=prompt, generation=generation)
@@ -263,11 +270,11 @@ class Pipeline:
         return list(_joined(segments))
 
     def _located(
-        self, view: View, written: Generation, parsed: ParsedAnswer, base_from_camera: F32 | None
+        self, view: View, written: Generation, parsed: ParsedAnswer, base_from_camera: F64 | None
     ) -> Iterator[PointedAt]:
         height, width = view.rgb.shape[:2]
         for point in parsed.points:
-            px = pixel_of((point.x, point.y), width=width, height=height)
+            px = pixel_from_norm((point.x, point.y), width, height)
             yield PointedAt(
                 norm=(point.x, point.y),
                 px=px,
@@ -276,7 +283,7 @@ class Pipeline:
             )
 
 
-def _position(view: View, px: tuple[int, int], base_from_camera: F32 | None) -> PointM:
+def _position(view: View, px: tuple[int, int], base_from_camera: F64 | None) -> PointM:
     """The point in metres; only metric depth can give it."""
     if view.depth is None:
         return PointM(camera_m=None, depth_reason="no_depth")

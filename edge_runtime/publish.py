@@ -30,7 +30,7 @@ class JsonLinesSink:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+        self.path = path
         self._file: TextIO = sys.stdout
         if path is not None:
             with storage_errors(path):
@@ -54,17 +54,17 @@ class JsonLinesSink:
             StorageError: The disk is full.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-        if self._path is None:
+        if self.path is None:
             self._file.write(line)
             self._file.flush()
             return
-        with storage_errors(self._path):
+        with storage_errors(self.path):
             self._file.write(line)
             self._file.flush()
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
-        if self._path is not None:
+        if self.path is not None:
             self._file.close()
 
 

@@ -7,18 +7,17 @@ the top left, `_px` is pixels, `_m` is metres. Camera frame: x right, y down, z 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import DepthError
-
-if TYPE_CHECKING:
-    from hardware.frame import Intrinsics
+from hardware.geometry import Intrinsics
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 F32: TypeAlias = npt.NDArray[np.float32]
+F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
 
 Modality = Literal["image", "depth"]
@@ -57,7 +56,7 @@ class View:
 
     rgb: U8  # [H, W, 3]
     depth: Depth | None = None
-    intrinsics: "Intrinsics | None" = None  # of the RGB camera; without them no point can be lifted
+    intrinsics: Intrinsics | None = None  # of the RGB camera; without them no point can be lifted
 
     def __post_init__(self) -> None:
         """Check that metric depth belongs to the image pixel by pixel; relative depth may have any size."""

@@ -1,0 +1,241 @@
+"""The composition root: the one place that picks bundle, camera and sinks and puts the parts together.
+
+Each function is a verb of the robot's command line. Results go to standard output, everything else to the log.
+"""
+
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hardware.camera.base import EndOfRecording
+from hardware.camera.open import open_camera, open_recorder
+
+from edge_runtime import terminal
+from edge_runtime.annotate import annotated, write_picture
+from edge_runtime.bundle import default_bundle
+from edge_runtime.check import CheckReport, check_bundle
+from edge_runtime.doctor import examine
+from edge_runtime.errors import ConfigError, NoValidAnswer
+from edge_runtime.image_files import read_depth, read_image
+from edge_runtime.loop import LoopLimits, run_loop
+from edge_runtime.pipeline import Pipeline, Referrer
+from edge_runtime.publish import JsonLinesSink, Sink, open_sink
+from edge_runtime.records import Answer, View
+from hardware.calibration import read_base_from_camera
+from hardware.geometry import read_intrinsics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which bundle answers, and how."""
+
+    bundle: Path | None = None
+    max_tiles: int | None = None
+    n_threads: int | None = None
+
+    def open(self) -> Pipeline:
+        """Load it."""
+        path = self.bundle or default_bundle()
+        return Pipeline.open(path, max_tiles=self.max_tiles, n_threads=self.n_threads)
+
+
+# --- refer --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReferRequest:
+    """One question about one picture, as the command line gives it."""
+
+    image: Path
+    text: str
+    depth: Path | None = None
+    depth_unit_m: float = 0.001
+    intrinsics: Path | None = None
+    base_from_camera: Path | None = None
+    raw_prompt: bool = False
+    grammar: bool = True
+    min_confidence: float = 0.0
+    out: Path | None = None
+    as_json: bool = False
+
+
+def refer(request: ReferRequest, model: ModelChoice) -> None:
+    """Point at something in one picture and print where.
+
+    Raises:
+        NoValidAnswer: The answer has no valid point, or none with the asked confidence; it was printed.
+        EdgeError: Anything else that went wrong, before anything was written.
+    """
+    view = _view_of_files(request)
+    base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
+    with model.open() as pipeline:
+        answer = pipeline.refer(
+            [view],
+            request.text,
+            raw_prompt=request.raw_prompt,
+            grammar=request.grammar,
+            base_from_camera=base_from_camera,
+        )
+    if request.out is not None:
+        write_picture(annotated(view.rgb, answer, request.text), request.out)
+    if request.as_json:
+        _print_json(answer.to_json())
+    else:
+        terminal.show_answer(answer, picture=request.out)
+    _insist_on_validity(answer, request.min_confidence)
+
+
+def _view_of_files(request: ReferRequest) -> View:
+    rgb = read_image(request.image)
+    height, width = rgb.shape[:2]
+    depth = None
+    if request.depth is not None:
+        depth = read_depth(request.depth, unit_m=request.depth_unit_m, image_size=(width, height))
+    intrinsics = read_intrinsics(request.intrinsics) if request.intrinsics is not None else None
+    if intrinsics is not None and (intrinsics.width, intrinsics.height) != (width, height):
+        raise ConfigError(
+            f"{request.intrinsics} is for {intrinsics.width}x{intrinsics.height}, the picture is {width}x{height}: "
+            "give the intrinsics of this picture's camera mode"
+        )
+    return View(rgb=rgb, depth=depth, intrinsics=intrinsics)
+
+
+def _insist_on_validity(answer: Answer, min_confidence: float) -> None:
+    if not answer.valid:
+        raise NoValidAnswer(f"no valid answer: {answer.reason}")
+    best = max((p.confidence for p in answer.points), default=1.0)
+    if best < min_confidence:
+        raise NoValidAnswer(f"the surest point has confidence {best:.2f}, asked was {min_confidence:.2f}")
+
+
+# --- run ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A question to a live camera or a recording."""
+
+    text: str
+    camera: str
+    base_from_camera: Path | None = None
+    raw_prompt: bool = False
+    sinks: tuple[str, ...] = ()
+    max_answers: int | None = None
+    frame_timeout_ms: float = 5000.0
+    as_json: bool = False
+
+
+def run(request: RunRequest, model: ModelChoice) -> None:
+    """Answer on a camera until it ends, enough answers are given, or somebody interrupts.
+
+    Raises:
+        NoValidAnswer: The run ended and no answer was valid.
+        EdgeError: Anything else that went wrong.
+    """
+    limits = LoopLimits(max_answers=request.max_answers, frame_timeout_ms=request.frame_timeout_ms)
+    base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
+    with contextlib.ExitStack() as stack:
+        sinks = list(_open_sinks(request, stack))
+        pipeline: Referrer = stack.enter_context(model.open())
+        camera = stack.enter_context(open_camera(request.camera))
+        summary = run_loop(
+            camera,
+            pipeline,
+            request.text,
+            sinks,
+            limits=limits,
+            raw_prompt=request.raw_prompt,
+            base_from_camera=base_from_camera,
+        )
+    if request.as_json:
+        _print_json(summary.to_json())
+    else:
+        terminal.show_summary(summary)
+    if summary.answers and not summary.valid:
+        raise NoValidAnswer(f"none of {summary.answers} answers was valid")
+
+
+def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Sink]:
+    """The named sinks; without any, lines for a program or for a person, as asked."""
+    named = [open_sink(spec) for spec in request.sinks]
+    to_stdout = any(isinstance(s, JsonLinesSink) and s.path is None for s in named)
+    if not to_stdout:
+        named.append(JsonLinesSink() if request.as_json else terminal.PersonSink())
+    for sink in named:
+        stack.callback(sink.close)
+        yield sink
+
+
+# --- record -------------------------------------------------------------------------------------------
+
+
+def record(out: Path, *, camera: str, frames: int, frame_timeout_ms: float, as_json: bool) -> None:
+    """Record a clip; it appears whole or not at all.
+
+    Raises:
+        CameraError: The camera fails before the first frame.
+        StorageError: Disk full; what was at OUT before is whole.
+    """
+    started = time.monotonic()
+    written = dropped = 0
+    with open_camera(camera) as source, open_recorder(out) as recorder:
+        for _ in terminal.progress(range(frames), what="frames"):
+            try:
+                frame = source.read(timeout_ms=frame_timeout_ms)
+            except EndOfRecording:
+                break
+            recorder.write(frame)
+            written += 1
+            dropped += frame.dropped
+        recorder.finish()
+    result = {
+        "kind": "record",
+        "path": str(out),
+        "frames": written,
+        "dropped": dropped,
+        "duration_s": round(time.monotonic() - started, 3),
+    }
+    if as_json:
+        _print_json(result)
+    else:
+        terminal.say(f"recorded {written} frames to {out} ({dropped} dropped)")
+
+
+# --- check and doctor ---------------------------------------------------------------------------------
+
+
+def check(path: Path | None, *, as_json: bool) -> None:
+    """Check a bundle and print every finding.
+
+    Raises:
+        SystemExit: With code 3 when a check failed.
+    """
+    report: CheckReport = check_bundle(path or default_bundle())
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        terminal.show_check(report)
+    if not report.ok:
+        sys.exit(3)
+
+
+def doctor(path: Path | None, *, as_json: bool) -> None:
+    """Examine this machine and print what was proven and what to mend."""
+    report = examine(path or default_bundle())
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        terminal.show_doctor(report)
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,114 @@
+"""Is this bundle whole, and does it give its golden numbers here? A list of findings, not a yes or no alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.bundle import DECODER, GOLDEN, Bundle, open_bundle
+from edge_runtime.errors import BundleInvalid, EdgeError
+from edge_runtime.golden import GoldenCase, read_golden
+from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, run_case
+from edge_runtime.native_check import decoder_verdict
+from edge_runtime.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked."""
+
+    name: str
+    ok: bool
+    detail: str
+    measured: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Everything that was checked, in order; a failed step ends the list because the next ones rest on it."""
+
+    bundle: Path
+    name: str | None  # None: the manifest could not be read
+    findings: tuple[Finding, ...]
+    providers: dict[str, str] = field(default_factory=dict)  # graph -> provider that ran it
+
+    @property
+    def ok(self) -> bool:
+        """Whether every finding is good."""
+        return all(f.ok for f in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `check --json`."""
+        return {
+            "kind": "check",
+            "ok": self.ok,
+            "bundle": str(self.bundle),
+            "name": self.name,
+            "checks": [
+                {"name": f.name, "ok": f.ok, "detail": f.detail, "measured": f.measured, "limit": f.limit}
+                for f in self.findings
+            ],
+            "providers": self.providers,
+        }
+
+
+def check_bundle(path: Path) -> CheckReport:
+    """Check files, native code and numbers of a bundle.
+
+    Never raises for a bad bundle or a bad machine: what is wrong is a finding.
+    """
+    try:
+        bundle = open_bundle(path, full_hash=True)
+    except EdgeError as error:
+        return CheckReport(path, None, (_failed("files", error),))
+    findings = [Finding("files", ok=True, detail=f"{len(bundle.manifest.files)} files, hashes and shapes as named")]
+    try:
+        verdict = decoder_verdict(bundle.file(DECODER))
+        native_ok = verdict.extra_bufts != "unusable"
+        findings.append(Finding("native", ok=native_ok, detail=verdict.reason))
+        if not native_ok:
+            return CheckReport(path, bundle.manifest.name, tuple(findings))
+        numbers, providers = _check_numbers(bundle)
+    except EdgeError as error:
+        return CheckReport(path, bundle.manifest.name, (*findings, _failed("inference", error)))
+    return CheckReport(path, bundle.manifest.name, (*findings, *numbers), providers)
+
+
+def _check_numbers(bundle: Bundle) -> tuple[list[Finding], dict[str, str]]:
+    """Run the golden cases through every stage."""
+    cases = read_golden(bundle.file(GOLDEN))
+    if not cases:
+        raise BundleInvalid(f"{bundle.path / GOLDEN} holds no case; export the bundle again")
+    kv_type, margin = decoder_precision(bundle)
+    findings: list[Finding] = []
+    with Pipeline.open(bundle.path, kv_type=kv_type) as pipeline:
+        for case in cases:
+            findings += _findings(case, run_case(pipeline, case, doubtful_margin=margin), bundle)
+        ran_on = pipeline.encoders.providers[0]
+    graphs = sorted(n for n in bundle.manifest.files if n.endswith(".onnx"))
+    return findings, dict.fromkeys(graphs, ran_on)
+
+
+def _findings(case: GoldenCase, result: CaseResult, bundle: Bundle) -> Iterator[Finding]:
+    for stage, measured in result.errors.items():
+        tolerance = bundle.manifest.tolerances.get(stage)
+        limit = PIXEL_LIMIT if stage == "preprocess" else tolerance.limit if tolerance else None
+        if limit is None:
+            yield Finding(f"{case.name}/{stage}", ok=False, detail="the manifest states no tolerance for this stage")
+            continue
+        within = measured <= limit
+        detail = "agrees with the golden values" if within else "differs from the golden values"
+        finite = measured if measured < float("inf") else None
+        yield Finding(f"{case.name}/{stage}", ok=within, detail=detail, measured=finite, limit=limit)
+    yield Finding(
+        f"{case.name}/prompt", ok=result.prompt_equal, detail=f"text and ids of {len(case.prompt_ids)} tokens"
+    )
+    greedy = f"{result.tokens} greedy tokens" + (
+        f", other choice at steps {list(result.flips)}" if result.flips else ""
+    )
+    yield Finding(f"{case.name}/greedy", ok=not result.flips, detail=greedy)
+
+
+def _failed(name: str, error: EdgeError) -> Finding:
+    return Finding(name, ok=False, detail=f"{type(error).__name__}: {error}")

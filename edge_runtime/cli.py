@@ -1,0 +1,243 @@
+"""`roborefer-edge`: one program, verbs loaded when they are used, errors turned into exit codes.
+
+This module knows flags, help texts and exit codes; what a verb does is in `app.py` or, for verbs outside the robot
+packages, behind an entry point of the group `roborefer_edge.verbs`, found by name so that robot code never imports
+the workstation's.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from edge_runtime.errors import ConfigError, EdgeError
+
+# One line of help for each verb that lives outside the robot packages: listing must not import them.
+WORKSTATION_VERBS = {"export": "Turn a RoboRefer checkpoint into a bundle, with a parity report."}
+VERB_GROUP = "roborefer_edge.verbs"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# --- flags that several verbs share -------------------------------------------------------------------
+
+Instruction = Annotated[str, typer.Argument(metavar="TEXT", help='What to point at, e.g. "the red cup".')]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Bundle folder; default: $ROBOREFER_BUNDLE, the machine's, the shipped one."),
+]
+MaxTiles = Annotated[
+    int | None, typer.Option(help="Tile budget per picture: fewer tiles are faster and see less detail.")
+]
+RawPrompt = Annotated[bool, typer.Option("--raw-prompt", help="Send TEXT unchanged, without asking for coordinates.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")]
+BaseFromCamera = Annotated[
+    Path | None, typer.Option(help="JSON file with the 4x4 matrix that takes camera points to the robot's base.")
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of the native libraries; default: all cores.")]
+CameraOption = Annotated[
+    str, typer.Option("--camera", help="realsense, software[:FOLDER], PATH.db3, PATH.bag, or a replay FOLDER.")
+]
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more to stderr; twice for all.")] = 0,
+) -> None:
+    """Spatial referring on the robot: from an instruction to a point in the image and in metres."""
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname).1s %(name)s: %(message)s")
+
+
+@app.command()
+def refer(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture (PNG, JPEG, ...).")],
+    text: Instruction,
+    depth: Annotated[
+        Path | None, typer.Option(help="Depth registered to IMAGE: 16-bit PNG, float TIFF, .npy, or 8-bit.")
+    ] = None,
+    depth_unit: Annotated[float, typer.Option(help="Metres per count of a 16-bit depth file.")] = 0.001,
+    intrinsics: Annotated[
+        Path | None, typer.Option(help="JSON with fx fy cx cy width height model coeffs, for metres.")
+    ] = None,
+    base_from_camera: BaseFromCamera = None,
+    bundle: BundleOption = None,
+    max_tiles: MaxTiles = None,
+    raw_prompt: RawPrompt = False,
+    no_grammar: Annotated[
+        bool, typer.Option("--no-grammar", help="Let the model write freely even when points are asked for.")
+    ] = False,
+    min_confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Exit 5 when no point is at least so sure.")
+    ] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="Write the picture with the points drawn in.")] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point at something in one picture."""
+    import edge_runtime.app as verbs
+
+    verbs.refer(
+        verbs.ReferRequest(
+            image=image,
+            text=text,
+            depth=depth,
+            depth_unit_m=depth_unit,
+            intrinsics=intrinsics,
+            base_from_camera=base_from_camera,
+            raw_prompt=raw_prompt,
+            grammar=not no_grammar,
+            min_confidence=min_confidence,
+            out=out,
+            as_json=as_json,
+        ),
+        verbs.ModelChoice(bundle=bundle, max_tiles=max_tiles, n_threads=threads),
+    )
+
+
+@app.command()
+def run(
+    text: Instruction,
+    camera: CameraOption = "realsense",
+    base_from_camera: BaseFromCamera = None,
+    bundle: BundleOption = None,
+    max_tiles: MaxTiles = None,
+    raw_prompt: RawPrompt = False,
+    sink: Annotated[
+        list[str] | None, typer.Option(help="Where answers go: jsonl (standard output) or jsonl:PATH; repeatable.")
+    ] = None,
+    max_answers: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
+    ] = None,
+    frame_timeout_ms: Annotated[float, typer.Option(min=1.0, help="A camera silent for so long is an error.")] = 5000.0,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer on the live camera, newest frame first."""
+    import edge_runtime.app as verbs
+
+    verbs.run(
+        verbs.RunRequest(
+            text=text,
+            camera=camera,
+            base_from_camera=base_from_camera,
+            raw_prompt=raw_prompt,
+            sinks=tuple(sink or ()),
+            max_answers=max_answers,
+            frame_timeout_ms=frame_timeout_ms,
+            as_json=as_json,
+        ),
+        verbs.ModelChoice(bundle=bundle, max_tiles=max_tiles, n_threads=threads),
+    )
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new replay folder, or a file ending in .db3.")],
+    camera: CameraOption = "realsense",
+    frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 60,
+    frame_timeout_ms: Annotated[float, typer.Option(min=1.0, help="A camera silent for so long is an error.")] = 5000.0,
+    as_json: AsJson = False,
+) -> None:
+    """Record a clip that `run --camera` can play back."""
+    import edge_runtime.app as verbs
+
+    verbs.record(out, camera=camera, frames=frames, frame_timeout_ms=frame_timeout_ms, as_json=as_json)
+
+
+@app.command()
+def check(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Bundle folder; default as for refer.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that a bundle is whole and gives its golden numbers on this machine."""
+    import edge_runtime.app as verbs
+
+    verbs.check(bundle, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    bundle: BundleOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine is, what was proven to run on it, and what to mend."""
+    import edge_runtime.app as verbs
+
+    verbs.doctor(bundle, as_json=as_json)
+
+
+# --- verbs outside the robot packages -------------------------------------------------------------------
+
+
+def _add_workstation_verbs(arguments: Sequence[str]) -> None:
+    """List the workstation's verbs; import the one that is asked for and only that."""
+    asked = next((a for a in arguments if not a.startswith("-")), None)
+    for verb, help_line in WORKSTATION_VERBS.items():
+        command = _load_verb(verb) if verb == asked else _only_listed
+        app.command(verb, short_help=help_line)(command)
+
+
+def _only_listed() -> None:
+    """Stands in for a verb in the list of verbs; never run."""
+
+
+def _load_verb(verb: str) -> Callable[..., Any]:
+    """The function behind a verb's entry point.
+
+    Raises:
+        ConfigError: Its packages are not installed here.
+    """
+    remedy = f"it runs on the workstation: pip install 'roborefer-edge[{verb}]'"
+    found = [e for e in entry_points(group=VERB_GROUP) if e.name == verb]
+    if not found:
+        raise ConfigError(f"the verb {verb!r} is not installed here; {remedy}")
+    try:
+        command: Callable[..., Any] = found[0].load()
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the verb {verb!r} needs {error.name}, which is not installed here; {remedy}") from error
+    return command
+
+
+# --- running ------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Entry point of the console script; leaves with the exit codes of design 5.
+
+    0 done, 2 usage, 3 bundle or data, 4 camera or device, 5 no valid answer, 6 budget, 130 interrupted.
+    """
+    for interruption in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interruption, _leave)
+    try:
+        _add_workstation_verbs(sys.argv[1:])
+        app()
+    except EdgeError as error:
+        sys.stderr.write(f"roborefer-edge: {error}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away; keep Python from failing again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave(signal_number: int, _frame: FrameType | None) -> None:
+    """Leave through every `finally`, so that cameras and files are closed."""
+    raise SystemExit(128 + signal_number)
+
+
+if __name__ == "__main__":
+    main()

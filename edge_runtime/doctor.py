@@ -1,0 +1,166 @@
+"""What this machine is, what was proven to run on it, and what to mend.
+
+Nothing is believed because a library lists it: providers, llama.cpp and the camera SDK are each tried in a child
+process, because a bad build may crash or hang.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.bundle import DECODER, Bundle, open_bundle
+from edge_runtime.errors import EdgeError
+from edge_runtime.native_check import decoder_verdict
+from edge_runtime.provider_check import ProviderVerdict, prove_providers
+from hardware.probe import Board, Memory, probe_board, probe_memory
+
+# Loading a bundle maps its weights; beside them a runtime needs about this much (design: issue budgets).
+_RUNTIME_MIB = 350
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "llama-cpp-python", "pyrealsense2", "opencv-python-headless", "pillow")
+_GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something a person should mend."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether something works here, and how that is known."""
+
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Everything `doctor` found."""
+
+    board: Board
+    memory: Memory
+    libraries: dict[str, str]
+    bundle: Proof
+    providers: tuple[ProviderVerdict, ...]
+    native: Proof
+    camera: Proof
+    warnings: tuple[Advice, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether an answer can be had on this machine; a camera may be plugged in later."""
+        return self.bundle.ok and self.native.ok and any(p.ok for p in self.providers)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `doctor --json`."""
+        board = asdict(self.board) | {"cpu_features": " ".join(self.board.cpu_features)}
+        return {
+            "kind": "doctor",
+            "ok": self.ok,
+            "board": board | {f"library {name}": v for name, v in self.libraries.items()},
+            "memory_mib": {"total": self.memory.total_mib, "available": self.memory.available_mib},
+            "bundle": asdict(self.bundle),
+            "providers": [asdict(p) for p in self.providers],
+            "native": asdict(self.native),
+            "camera": asdict(self.camera),
+            "warnings": [asdict(w) for w in self.warnings],
+        }
+
+
+def examine(bundle_path: Path) -> DoctorReport:
+    """Examine this machine with a bundle to try things on. Never raises for what it finds."""
+    board, memory = probe_board(), probe_memory()
+    bundle: Bundle | None = None
+    try:
+        bundle = open_bundle(bundle_path)
+        opened = Proof(ok=True, detail=f"{bundle.manifest.name} at {bundle_path}, {bundle.bytes // 2**20} MiB")
+    except EdgeError as error:
+        opened = Proof(ok=False, detail=str(error))
+    providers = tuple(prove_providers(bundle)) if bundle else ()
+    native = _prove_native(bundle)
+    camera = _prove_camera()
+    warnings = _warnings(board, memory, bundle, opened, providers, native, camera)
+    return DoctorReport(board, memory, _libraries(), opened, providers, native, camera, tuple(warnings))
+
+
+def _prove_native(bundle: Bundle | None) -> Proof:
+    if bundle is None:
+        return Proof(ok=False, detail="not tried: no bundle to try it on")
+    try:
+        verdict = decoder_verdict(bundle.file(DECODER))
+    except EdgeError as error:
+        return Proof(ok=False, detail=str(error))
+    how = "remembered" if verdict.remembered else "tried now"
+    return Proof(
+        ok=verdict.extra_bufts != "unusable", detail=f"extra buffers {verdict.extra_bufts}: {verdict.reason} ({how})"
+    )
+
+
+def _prove_camera(timeout_s: float = 20.0) -> Proof:
+    """Ask the SDK for devices, in a child: loading it or enumerating USB can hang."""
+    command = [sys.executable, "-m", "hardware.camera.realsense"]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        )
+        devices = json.loads(child.stdout) if child.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError):
+        return Proof(ok=False, detail=f"the RealSense SDK did not list devices within {timeout_s:g} s")
+    if devices is None:
+        return Proof(ok=False, detail=(child.stderr.strip().splitlines() or ["the RealSense SDK crashed"])[-1])
+    if not devices:
+        return Proof(ok=False, detail="the RealSense SDK works; no camera is connected")
+    return Proof(ok=True, detail="; ".join(devices))
+
+
+def _libraries() -> dict[str, str]:
+    installed = {d.metadata["Name"].lower(): d.version for d in distributions()}
+    return {name: installed[name] for name in _LIBRARIES if name in installed}
+
+
+def _warnings(
+    board: Board,
+    memory: Memory,
+    bundle: Bundle | None,
+    opened: Proof,
+    providers: tuple[ProviderVerdict, ...],
+    native: Proof,
+    camera: Proof,
+) -> list[Advice]:
+    found: list[Advice] = []
+    if not opened.ok:
+        found.append(Advice(opened.detail, "name a bundle with --bundle or make one with `roborefer-edge export`"))
+    if bundle and memory.available_mib and memory.available_mib < bundle.bytes // 2**20 + _RUNTIME_MIB:
+        found.append(
+            Advice(
+                f"{memory.available_mib} MiB of memory are free, the bundle needs about "
+                f"{bundle.bytes // 2**20 + _RUNTIME_MIB}",
+                "close other programs or use a smaller recipe",
+            )
+        )
+    if bundle and "extra buffers off" in native.detail:
+        found.append(
+            Advice(
+                "llama.cpp's fast paths crash here and are switched off",
+                "rebuild llama-cpp-python with the flags of hardware/deploy/build_llama.sh",
+            )
+        )
+    broken = [p.name for p in providers if not p.ok]
+    if broken:
+        found.append(Advice(f"listed but cannot run an inference: {', '.join(broken)}", "install a matching wheel"))
+    if board.is_jetson and not any(p.ok and p.name in _GPU_PROVIDERS for p in providers):
+        found.append(
+            Advice(
+                "no GPU provider runs, encoders will use the CPU", "install the onnxruntime-gpu wheel of your JetPack"
+            )
+        )
+    if not camera.ok:
+        found.append(Advice(camera.detail, "plug the camera into a USB 3 port, or replay a recording"))
+    return found

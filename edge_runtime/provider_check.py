@@ -1,0 +1,81 @@
+"""Which execution providers can really run a graph here, proven by an inference in a child process.
+
+ONNX Runtime lists the providers it was *built* with; whether one runs depends on driver, CUDA and TensorRT versions,
+and a wheel that does not match its board may abort the whole process. So each is tried in a child of its own.
+
+Run as a program it is that child: `python -m edge_runtime.provider_check BUNDLE PROVIDER`.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.bundle import Bundle, open_bundle
+from edge_runtime.encoders import Encoders, available_providers
+from edge_runtime.errors import EdgeError
+from edge_runtime.preprocess import preprocess_rgb
+
+
+@dataclass(frozen=True)
+class ProviderVerdict:
+    """What became of one provider."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def prove_providers(bundle: Bundle, *, timeout_s: float = 120.0) -> list[ProviderVerdict]:
+    """Try every provider of this ONNX Runtime build on the bundle's RGB encoder.
+
+    Args:
+        bundle: Its encoder is run on one grey picture.
+        timeout_s: Limit for each child; TensorRT may build an engine first.
+    """
+    return [_prove(bundle, provider, timeout_s) for provider in available_providers()]
+
+
+def _prove(bundle: Bundle, provider: str, timeout_s: float) -> ProviderVerdict:
+    command = [sys.executable, "-m", "edge_runtime.provider_check", str(bundle.path.resolve()), provider]
+    try:
+        child = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return ProviderVerdict(provider, ok=False, detail=f"no inference within {timeout_s:g} s")
+    if child.returncode == 0:
+        return ProviderVerdict(provider, ok=True, detail=child.stdout.strip())
+    last_line = (child.stderr.strip().splitlines() or ["no message"])[-1]
+    how = f"crashed with signal {-child.returncode}" if child.returncode < 0 else "failed"
+    return ProviderVerdict(provider, ok=False, detail=f"{how}: {last_line}")
+
+
+def _child(bundle_path: Path, provider: str) -> str:
+    """Run one picture; the provider must not have been replaced by another one silently."""
+    bundle = open_bundle(bundle_path)
+    spec = bundle.manifest.image
+    side = spec.rgb.tile_px
+    grey = preprocess_rgb(np.full((side, side, 3), 128, np.uint8), spec)
+    with Encoders.open(bundle, providers=[provider]) as encoders:
+        if encoders.providers[0] != provider:
+            raise EdgeError(f"onnxruntime fell back to {encoders.providers[0]}")
+        blocks = encoders.encode("image", [grey])
+    if not all(np.isfinite(block).all() for block in blocks):
+        raise EdgeError("the output holds NaN or infinity")
+    return f"ran {len(blocks)} block(s) of {blocks[0].shape[0]} tokens"
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(_child(Path(sys.argv[1]), sys.argv[2]) + "\n")
+    except EdgeError as error:
+        sys.exit(str(error))

@@ -1,0 +1,114 @@
+"""How results look to a person: on standard output, in plain lines that also read well in a log."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edge_runtime.records import Answer
+
+if TYPE_CHECKING:
+    from edge_runtime.check import CheckReport
+    from edge_runtime.doctor import DoctorReport
+    from edge_runtime.loop import LoopSummary
+
+T = TypeVar("T")
+
+
+def say(line: str) -> None:
+    """Print one line."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def progress(items: Iterable[T], *, what: str) -> Iterator[T]:
+    """Go through items behind a progress bar on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description=what, console=Console(stderr=True), transient=True)
+
+
+def show_answer(answer: Answer, *, picture: Path | None) -> None:
+    """Print one answer."""
+    if answer.kind == "text":
+        say(answer.answer)
+    for number, point in enumerate(answer.to_json()["points"], start=1):
+        say(_point_line(number, point))
+    if not answer.valid:
+        say(f"not valid: {answer.reason}  (the model wrote {answer.answer!r})")
+    timings = answer.timings_ms
+    slowest = "  ".join(f"{stage} {ms:.0f}" for stage, ms in timings.items() if stage != "total" and ms >= 0.5)
+    say(f"{timings['total']:.0f} ms ({slowest})  {answer.prompt_tokens} prompt tokens  bundle {answer.bundle}")
+    if picture is not None:
+        say(f"picture: {picture}")
+
+
+class PersonSink:
+    """A sink that prints one short line per record."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Print an answer line."""
+        frame = record["frame"]["id"]
+        if not record["points"]:
+            say(f"frame {frame}: {record['reason'] or record['answer']}")
+        for number, point in enumerate(record["points"], start=1):
+            say(f"frame {frame}: {_point_line(number, point)}  age {record['age_ms']:.0f} ms")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def show_summary(summary: "LoopSummary") -> None:
+    """Print what a run did."""
+    rate = summary.answers / summary.duration_s if summary.duration_s > 0 else 0.0
+    say(
+        f"{summary.answers} answers ({summary.valid} valid) in {summary.duration_s:.1f} s, {rate:.1f} per second, "
+        f"{summary.dropped} frames skipped"
+    )
+
+
+def show_check(report: "CheckReport") -> None:
+    """Print every finding of a check."""
+    say(f"{report.name or 'bundle'} at {report.bundle}")
+    for finding in report.findings:
+        numbers = ""
+        if finding.measured is not None and finding.limit is not None:
+            numbers = f"  {finding.measured:.2e} of {finding.limit:.0e}"
+        say(f"  {'ok  ' if finding.ok else 'FAIL'}  {finding.name:<34} {finding.detail}{numbers}")
+    say("the bundle is good" if report.ok else "the bundle must not be used: see FAIL above")
+
+
+def show_doctor(report: "DoctorReport") -> None:
+    """Print the examination of a machine."""
+    board = report.board
+    say(f"board      {board.model}, {board.machine}, {board.cores} cores  {' '.join(board.cpu_features)}")
+    if board.is_jetson:
+        say(f"jetpack    {board.jetpack or 'unknown'}")
+    say(f"memory     {report.memory.available_mib} of {report.memory.total_mib} MiB available")
+    say(f"libraries  {'  '.join(f'{name} {v}' for name, v in report.libraries.items())}")
+    say(f"bundle     {_mark(report.bundle.ok)} {report.bundle.detail}")
+    for provider in report.providers:
+        say(f"provider   {_mark(provider.ok)} {provider.name}: {provider.detail}")
+    say(f"llama.cpp  {_mark(report.native.ok)} {report.native.detail}")
+    say(f"camera     {_mark(report.camera.ok)} {report.camera.detail}")
+    for warning in report.warnings:
+        say(f"warning    {warning.what}\n           fix: {warning.fix}")
+    say("an answer can be had on this machine" if report.ok else "no answer can be had on this machine yet")
+
+
+def _mark(ok: bool) -> str:
+    return "ok  " if ok else "FAIL"
+
+
+def _point_line(number: int, point: dict[str, Any]) -> str:
+    (u, v), (x, y) = point["px"], point["norm"]
+    metres = f"no metres ({point['depth_reason']})"
+    if point["camera_m"] is not None:
+        metres = "camera ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["camera_m"])
+    if point["base_m"] is not None:
+        metres += "  base ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["base_m"])
+    return f"point {number}  px ({u}, {v})  norm ({x:.3f}, {y:.3f})  {metres}  confidence {point['confidence']:.2f}"
