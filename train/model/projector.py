@@ -67,7 +67,7 @@ class Projector(nn.Module):
 
     def tokens(self, patches: int) -> int:
         """K for tiles of N patches."""
-        return -((-isqrt(patches) // self.block_side) ** 2)
+        return (-(-isqrt(patches) // self.block_side)) ** 2
 
 
 class Regroup(nn.Module):
