@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.decoder import KvType
+from edge_runtime.decoder_sequence import KvType
 from edge_runtime.golden import GoldenCase
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.prompt import parts_of
@@ -106,7 +106,7 @@ def _encoder_errors(
 
 def _ids_equal(case: GoldenCase, segments: list[DecoderSegment], bundle: Bundle) -> bool:
     """Compare token ids; golden ones hold one placeholder per block, ours the newline that follows a block."""
-    return np.array_equal(_without_media(case.prompt_ids, bundle), _without_blocks(segments, bundle))
+    return np.array_equal(_without_media(case.prompt_ids, bundle), _without_blocks(segments))
 
 
 def _without_media(ids: I32, bundle: Bundle) -> I32:
@@ -116,7 +116,7 @@ def _without_media(ids: I32, bundle: Bundle) -> I32:
     return kept
 
 
-def _without_blocks(segments: list[DecoderSegment], bundle: Bundle) -> I32:
+def _without_blocks(segments: list[DecoderSegment]) -> I32:
     runs: list[I32] = []
     after_block = False
     for segment in segments:

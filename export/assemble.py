@@ -1,0 +1,157 @@
+"""Checkpoint to bundle, in order: read, graphs, decoder, golden values, parity, and only then the move into place.
+
+Everything is staged beside the destination. Whatever fails on the way, the disk included, leaves an older bundle at
+the destination as it was.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from edge_runtime import bundle_shapes
+from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, storage_errors
+from edge_runtime.errors import ConfigError, StorageError
+from edge_runtime.golden import GoldenCase, write_golden
+from edge_runtime.manifest import FileEntry, Manifest
+from export.bundle_manifest import DecoderDtype, StageError, folder_of, manifest_of
+from export.gguf_decoder import write_gguf
+from export.golden import golden_cases
+from export.onnx_encoders import write_encoders
+from export.parity import ParityReport, check_parity
+from train.checkpoint import Checkpoint, load_checkpoint
+from train.tokenizer import MEDIA_TOKENS
+
+_log = logging.getLogger(__name__)
+
+# In order, for progress bars.
+STEPS = (
+    "read the checkpoint",
+    "write the encoders",
+    "write the decoder",
+    "ask torch the golden questions",
+    "compare the bundle with torch",
+    "put the bundle in place",
+)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made."""
+
+    bundle: Bundle
+    parity: ParityReport
+    checkpoint: Path
+    duration_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `export --json` (docs/schema/export.json)."""
+        return {
+            "kind": "export",
+            "bundle": str(self.bundle.path),
+            "name": self.bundle.manifest.name,
+            "bytes": self.bundle.bytes,
+            "parity": self.parity.to_json(),
+            "checkpoint": str(self.checkpoint),
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+def export_bundle(
+    checkpoint_dir: Path,
+    out: Path,
+    *,
+    decoder_dtype: DecoderDtype = "f16",
+    name: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ExportResult:
+    """Turn a checkpoint folder into a bundle folder.
+
+    Args:
+        checkpoint_dir: In the RoboRefer layout.
+        out: The bundle; an older bundle there is replaced at the end, in one move.
+        decoder_dtype: Of the decoder's weight matrices.
+        name: Of the bundle; default: the destination folder's.
+        progress: Called with each entry of `STEPS` as it begins.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete, damaged, or needs something the robot cannot do.
+        ConfigError: The destination exists and is not a bundle, or lies in the checkpoint.
+        BundleInvalid: The result does not agree with torch; nothing is put in place.
+        StorageError: Disk full or not writable.
+    """
+    began = monotonic()
+    _refuse_inside(checkpoint_dir, out)
+    with BundleWriter(out) as writer:
+        progress(STEPS[0])
+        checkpoint = load_checkpoint(checkpoint_dir)
+        draft = manifest_of(checkpoint, name=name or out.resolve().name, decoder_dtype=decoder_dtype, errors={})
+        _check_space(checkpoint, writer.path, decoder_dtype)
+        with storage_errors(out):
+            cases = _stage_files(checkpoint, writer.path, decoder_dtype, progress)
+        progress(STEPS[4])
+        staged = _staged(writer.path, draft)
+        bundle_shapes.check(staged.path, staged.manifest)
+        parity = check_parity(staged, cases, decoder_dtype=decoder_dtype)
+        parity.require()
+        progress(STEPS[5])
+        bundle = writer.finish(_with_errors(checkpoint, draft, decoder_dtype, parity.stages))
+    _log.info("exported %s to %s", checkpoint_dir, out)
+    return ExportResult(bundle, parity, folder_of(checkpoint), monotonic() - began)
+
+
+def _stage_files(
+    checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDtype, progress: Callable[[str], None]
+) -> tuple[GoldenCase, ...]:
+    """Write graphs, decoder and golden values; returns the golden cases with whole arrays, for parity."""
+    progress(STEPS[1])
+    write_encoders(checkpoint.model, folder)
+    progress(STEPS[2])
+    write_gguf(_llm_folder(checkpoint), folder / DECODER, decoder_dtype, ensure_tokens=MEDIA_TOKENS)
+    progress(STEPS[3])
+    cases = tuple(golden_cases(checkpoint))
+    write_golden(folder / GOLDEN, tuple(case.resampled() for case in cases))
+    return cases
+
+
+def _with_errors(
+    checkpoint: Checkpoint, draft: Manifest, decoder_dtype: DecoderDtype, errors: Mapping[str, StageError]
+) -> Manifest:
+    return manifest_of(checkpoint, name=draft.name, decoder_dtype=decoder_dtype, errors=errors)
+
+
+def _llm_folder(checkpoint: Checkpoint) -> Path:
+    """Where the decoder's files lie; the config may name another folder."""
+    return folder_of(checkpoint) / checkpoint.config.folders.get("llm", "llm")
+
+
+def _staged(folder: Path, draft: Manifest) -> Bundle:
+    """The staged files as a bundle whose hashes nobody has computed yet."""
+    entries = {p.name: FileEntry(sha256="", bytes=p.stat().st_size) for p in sorted(folder.iterdir())}
+    return Bundle(path=folder, manifest=replace(draft, files=entries))
+
+
+def _refuse_inside(checkpoint_dir: Path, out: Path) -> None:
+    source, target = checkpoint_dir.resolve(), out.resolve()
+    if target == source or source in target.parents:
+        raise ConfigError(f"{out} lies in the checkpoint {checkpoint_dir}; choose a folder outside of it")
+
+
+def _check_space(checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDtype) -> None:
+    """Refuse early when the disk cannot hold the bundle, rather than after minutes of writing.
+
+    Raises:
+        StorageError: Too little space.
+    """
+    llm = sum(p.numel() for p in checkpoint.model.llm.parameters())
+    encoders = sum(p.numel() for p in checkpoint.model.parameters()) - llm
+    needed = 4 * encoders + {"f16": 2, "f32": 4}[decoder_dtype] * llm
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"the bundle takes about {needed / 2**20:.0f} MiB, {folder.parent} has {free / 2**20:.0f} MiB free. Free "
+            "some space or choose another folder; nothing that was there before has been changed."
+        )
