@@ -218,10 +218,12 @@ class BundleWriter:
             manifest: The manifest; its `files` are filled in here.
 
         Raises:
+            BundleInvalid: A staged file does not fit the manifest.
             StorageError: Disk full or not writable.
         """
         with storage_errors(self._out):
             complete = dataclasses.replace(manifest, files=self._entries())
+            bundle_shapes.check(self.path, complete)  # before the old bundle goes
             _write_durably(self.path / MANIFEST, json.dumps(complete.to_json(), indent=1, sort_keys=True) + "\n")
             self.path.chmod(0o755)  # mkdtemp made it private; a service reads it as another user
             _swap(self.path, self._out)
