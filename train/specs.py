@@ -53,9 +53,7 @@ def tile_spec(checkpoint: Checkpoint, tower: str) -> TileSpec:
     expected = getattr(checkpoint.model, tower).image_px
     if sides != [expected, expected]:
         raise CheckpointError(f"{where}: size is {size}, the tower takes {expected} x {expected} pixels")
-    mean, std = (tuple(float(v) for v in data[key]) for key in ("image_mean", "image_std"))
-    if len(mean) != 3 or len(std) != 3:
-        raise CheckpointError(f"{where}: image_mean and image_std must have three values")
+    mean, std = _per_channel(data, "image_mean", where), _per_channel(data, "image_std", where)
     return TileSpec(tile_px=expected, mean=mean, std=std)
 
 
@@ -108,3 +106,11 @@ def _check_preprocessor(data: Mapping[str, Any], where: str) -> None:
             raise CheckpointError(f"{where}: {key} is {data[key]!r}, the robot's preprocessing needs {value!r}")
     if abs(data.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
         raise CheckpointError(f"{where}: rescale_factor is {data['rescale_factor']}, the robot's is 1/255")
+
+
+def _per_channel(data: Mapping[str, Any], key: str, where: str) -> tuple[float, float, float]:
+    values = data.get(key)
+    if not isinstance(values, list) or len(values) != 3:
+        raise CheckpointError(f"{where}: {key} must have three values, one per channel, found {values!r}")
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
