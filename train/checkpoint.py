@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from train.part_files import (
     PartTensors,
     hash_folder,
     read_json,
-    widest_dtype,
     write_json,
     write_tensors,
 )
@@ -151,14 +150,17 @@ def _load_part(module: Any, weights: PartTensors, dtype: torch.dtype) -> torch.d
         check_tied_head(weights)
         expected.pop("lm_head.weight")
     _check_names_and_shapes(expected, weights, ignored=("lm_head.weight",) if tied else ())
-    tensors = weights.read(frozenset(expected))
-    file_dtype = widest_dtype(tensors)
-    for name in EMBEDDING_NAMES & expected.keys():
-        tensors[name] = fit_rows(tensors[name], expected[name][0])
-    module.load_state_dict({n: t.to(dtype) for n, t in tensors.items()}, assign=True, strict=not tied)
+    # converted one by one: the file's tensors and the model's never lie in memory together
+    tensors: dict[str, torch.Tensor] = {}
+    file_dtypes: set[torch.dtype] = set()
+    for name, tensor in weights.read(frozenset(expected)):
+        file_dtypes.add(tensor.dtype)
+        kept = fit_rows(tensor, expected[name][0]) if name in EMBEDDING_NAMES else tensor
+        tensors[name] = kept.to(dtype)
+    module.load_state_dict(tensors, assign=True, strict=not tied)
     if tied:
         module.tie_weights()
-    return file_dtype
+    return reduce(torch.promote_types, file_dtypes)  # the one that holds all of them without loss
 
 
 def _is_tied(module: Any) -> bool:

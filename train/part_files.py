@@ -7,11 +7,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -72,9 +70,11 @@ class PartTensors:
         """Shape of each tensor, without reading it."""
         return {name: tuple(part.get_slice(name).get_shape()) for name, part in self._each()}
 
-    def read(self, names: frozenset[str]) -> dict[str, Tensor]:
-        """The named tensors in the file's own dtype."""
-        return {name: part.get_tensor(name) for name, part in self._each() if name in names}
+    def read(self, names: frozenset[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors one after another, in the file's own dtype."""
+        for name, part in self._each():
+            if name in names:
+                yield name, part.get_tensor(name)
 
     def _each(self) -> Iterator[tuple[str, Any]]:
         for path in sorted(set(self._file_of.values())):
@@ -152,8 +152,3 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _listing(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())[:20] if folder.is_dir() else []
-
-
-def widest_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The dtype that holds all tensors of a part without loss."""
-    return reduce(torch.promote_types, {t.dtype for t in tensors.values()})

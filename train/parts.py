@@ -81,7 +81,7 @@ def check_tied_head(weights: PartTensors) -> None:
     """
     if not weights.names >= EMBEDDING_NAMES:
         return
-    pair = weights.read(EMBEDDING_NAMES)
+    pair = dict(weights.read(EMBEDDING_NAMES))
     if not torch.equal(pair["lm_head.weight"], pair["model.embed_tokens.weight"]):
         raise CheckpointError(
             f"{weights.folder}: tie_word_embeddings is true but lm_head.weight differs from the embedding; "

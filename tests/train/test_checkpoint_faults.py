@@ -15,7 +15,7 @@ from edge_runtime.errors import CheckpointError
 from train.checkpoint import load_checkpoint
 from train.specs import image_spec, prompt_spec, tile_spec
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def edit_json(name: str, **changes: Any) -> Damage:
@@ -47,11 +47,11 @@ def remove(name: str) -> Damage:
 
 
 def write(name: str, content: bytes) -> Damage:
-    return lambda root: (root / name).write_bytes(content) and None
+    return lambda root: (root / name).write_bytes(content)
 
 
 def truncate(name: str) -> Damage:
-    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-100]) and None
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-100])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """The projector's regrouping and the tower's selection, against values small enough to write down."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import SiglipVisionConfig
 
+from edge_runtime.manifest import ProjectorKind
 from train.model.projector import BLOCK_SIDE, Projector, Regroup
 from train.model.vision_tower import VisionTower
 
@@ -39,7 +42,7 @@ def test_features_that_form_no_square_are_refused() -> None:
     ("kind", "patches", "tokens"),
     [("mlp_downsample", 1024, 256), ("mlp_downsample_2x2_fix", 25, 9), ("mlp_downsample_3x3_fix", 1024, 121)],
 )
-def test_tokens_per_tile(kind: str, patches: int, tokens: int) -> None:
+def test_tokens_per_tile(kind: ProjectorKind, patches: int, tokens: int) -> None:
     projector = Projector(kind, in_width=2, out_width=5)
     assert projector.tokens(patches) == tokens
     assert projector(torch.zeros(3, patches, 2)).shape == (3, tokens, 5)
@@ -53,21 +56,22 @@ def test_tokens_per_tile(kind: str, patches: int, tokens: int) -> None:
         ("mlp_downsample_3x3_fix", {1, 2, 4, 5, 7}),
     ],
 )
-def test_tensor_names_on_disk(kind: str, indices: set[int]) -> None:
+def test_tensor_names_on_disk(kind: ProjectorKind, indices: set[int]) -> None:
     names = Projector(kind, in_width=2, out_width=4).state_dict()
     assert set(names) == {f"layers.{i}.{end}" for i in indices for end in ("weight", "bias")}
 
 
 def test_unknown_projector_names_the_known_ones() -> None:
+    unknown: Any = "mlp_gelu"
     with pytest.raises(ValueError, match=r"mlp_gelu.*known are.*mlp_downsample") as caught:
-        Projector("mlp_gelu", in_width=2, out_width=4)
+        Projector(unknown, in_width=2, out_width=4)
     assert all(kind in str(caught.value) for kind in BLOCK_SIDE)
 
 
 # --- tower --------------------------------------------------------------------------------------------
 
 
-def tower(**options: object) -> VisionTower:
+def tower(**options: Any) -> VisionTower:
     shape = SiglipVisionConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, image_size=12, patch_size=4
     )
@@ -107,6 +111,11 @@ def test_positive_and_negative_layers_count_the_same_list() -> None:
 def test_a_layer_the_tower_lacks_is_refused(layer: int) -> None:
     with pytest.raises(ValueError, match=f"{layer} is outside the 4 hidden states"):
         tower(select_layer=layer)
+
+
+def test_unknown_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="'cls' is unknown; known are cls_patch and patch"):
+        tower(select_layer=-2, select_feature="cls")
 
 
 def test_recomputing_layers_changes_no_gradient() -> None:

@@ -1,10 +1,12 @@
 """Tokenising prompts: no text becomes a special token, missing media tokens are added, and what an answer stops at."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from edge_runtime.errors import CheckpointError
 from edge_runtime.records import MediaBlock, Prompt, SpecialToken, TextRun
@@ -77,8 +79,6 @@ def test_digits_never_merge(files: dict[str, bytes], text: str) -> None:
     "text", ["", "a cup", "caf\u00e9", "水杯 🤖", "tabs\tand\r\n\r\nlines  ", "'LL I'm", "\x00\x7f", "e\u0301"]
 )
 def test_text_survives_up_to_normalisation(files: dict[str, bytes], text: str) -> None:
-    import unicodedata
-
     tokenizer = tokenizer_from_files(files, "here").tokenizer
     assert tokenizer.decode(text_ids(tokenizer, text)) == unicodedata.normalize("NFC", text)
 
@@ -102,8 +102,6 @@ def test_a_checkpoint_without_depth_token_grows_one_row(seeded_folder: Callable[
     for name, content in without(old, "<depth>").items():
         (tmp_path / "old" / "llm" / name).write_bytes(content)
     # the file still has the row of the last token; cut it as a checkpoint from before the token would be
-    from safetensors.torch import load_file, save_file
-
     path = tmp_path / "old" / "llm" / "model.safetensors"
     tensors = load_file(path)
     tables = ("model.embed_tokens.weight", "lm_head.weight")
@@ -169,3 +167,19 @@ def test_a_token_that_is_not_there_is_named(files: dict[str, bytes]) -> None:
 def test_both_files_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no tokenizer.json and no tokenizer_config.json"):
         read_tokenizer(tmp_path)
+
+
+def test_a_newline_of_two_tokens_is_refused(files: dict[str, bytes]) -> None:
+    tokenizer = json.loads(files["tokenizer.json"])
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "\n"}, "content": "\n x"}
+    found = tokenizer_from_files({**files, "tokenizer.json": json.dumps(tokenizer).encode()}, "here")
+    with pytest.raises(CheckpointError, match="splits a newline into"):
+        newline_id(found.tokenizer)
+
+
+def test_a_tokenizer_that_never_stops_is_refused(files: dict[str, bytes]) -> None:
+    config = json.loads(files["tokenizer_config.json"])
+    config |= {"eos_token": None, "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}"}
+    found = tokenizer_from_files({**files, "tokenizer_config.json": json.dumps(config).encode()}, "here")
+    with pytest.raises(CheckpointError, match="no end-of-text token"):
+        stop_ids(found.tokenizer)

@@ -1,6 +1,8 @@
 """The network as a whole on seeded weights: splicing, batches, caching, training."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.records import DepthPart, RelativeDepth, TextPart, ViewTiles
 from tests.train.questions import picture, question
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, load_checkpoint
 from train.inputs import ModelInputs, answer, prepare
 from train.model.vlm import IGNORED_LABEL, MediaTiles, SpatialVLM
 from train.specs import context_tokens, token_spec
@@ -100,7 +102,7 @@ def test_answer_length_is_bounded_by_the_context(seeded: Seeded) -> None:
     checkpoint = seeded("resize")
     inputs = prepare(checkpoint, question(checkpoint))
     media = inputs.images, inputs.depths
-    options = {"stop_ids": (), "max_new_tokens": 8}
+    options: dict[str, Any] = {"stop_ids": (), "max_new_tokens": 8}
     whole = checkpoint.model.generate(inputs.input_ids, *media, **options)
     room = whole.prompt_tokens + 3
     short = checkpoint.model.generate(inputs.input_ids, *media, **options, context_tokens=room)
@@ -165,10 +167,8 @@ def test_labels_move_with_the_text_and_media_are_not_learnt(seeded: Seeded) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_of_training_reaches_every_part_that_is_used(
-    seeded_folder: Callable[[str], object], dtype: torch.dtype
+    seeded_folder: Callable[[str], Path], dtype: torch.dtype
 ) -> None:
-    from train.checkpoint import load_checkpoint
-
     checkpoint = load_checkpoint(seeded_folder("dynamic"), dtype=dtype)
     model = checkpoint.model.train()
     inputs = prepare(checkpoint, question(checkpoint))

@@ -197,12 +197,15 @@ class SpatialVLM(nn.Module):
             ValueError: Blocks and media tokens do not match in number.
         """
         queues = {self.token_ids.image: deque(image_blocks), self.token_ids.depth: deque(depth_blocks)}
-        self._check_counts(input_ids, attention_mask, queues)
-        keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        targets = torch.full_like(input_ids, IGNORED_LABEL) if labels is None else labels
+        ids_here = input_ids.to(self.llm.device)
+        keep = torch.ones_like(ids_here, dtype=torch.bool)
+        if attention_mask is not None:
+            keep = attention_mask.to(ids_here.device, torch.bool)
+        targets = torch.full_like(ids_here, IGNORED_LABEL) if labels is None else labels.to(ids_here.device)
+        self._check_counts(ids_here[keep], queues)
         rows = [
             self._splice_row(ids[kept], target[kept], queues)
-            for ids, target, kept in zip(input_ids, targets, keep, strict=True)
+            for ids, target, kept in zip(ids_here, targets, keep, strict=True)
         ]
         padded = _pad_rows(rows)
         return padded if labels is not None else Spliced(padded.embeds, padded.attention_mask, None)
@@ -277,8 +280,7 @@ class SpatialVLM(nn.Module):
     def _embed_tokens(self, ids: Tensor) -> Tensor:
         return self.llm.get_input_embeddings()(ids)
 
-    def _check_counts(self, input_ids: Tensor, attention_mask: Tensor | None, queues: dict[int, deque[Tensor]]) -> None:
-        ids = input_ids if attention_mask is None else input_ids[attention_mask.bool()]
+    def _check_counts(self, ids: Tensor, queues: dict[int, deque[Tensor]]) -> None:
         for name, token in (("image", self.token_ids.image), ("depth", self.token_ids.depth)):
             tokens, blocks = int((ids == token).sum()), len(queues[token])
             if tokens != blocks:
