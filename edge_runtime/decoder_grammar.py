@@ -59,6 +59,8 @@ class GrammarGuard:
         self._is_plain = np.zeros(int(native.llama_vocab_n_tokens(vocabulary)), dtype=bool)
         self._is_plain[plain_ids] = True
         self._probe = int(native.llama_vocab_eos(vocabulary))
+        if not text.strip():  # llama.cpp takes this for "anything goes"
+            raise InferenceError("An empty grammar was asked for; pass None to answer freely.")
         library.errors.clear()
         self._sampler = native.llama_sampler_init_grammar(vocabulary, text.encode(), b"root")
         if not self._sampler:

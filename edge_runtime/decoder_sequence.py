@@ -56,9 +56,11 @@ class DecoderSequence:
     def __init__(self, library: NativeLibrary, model: int, settings: ContextSettings, capacity: int) -> None:
         native = library.functions
         self._library = library
-        self._n_batch = min(settings.n_batch, capacity)
+        params = _context_params(native, settings, capacity)
+        self._n_batch = int(params.n_batch)
+        self._most_outputs = int(params.n_outputs_max)  # llama.cpp ends the process if more are asked
         library.errors.clear()
-        self._context = native.llama_init_from_model(model, _context_params(native, settings, capacity))
+        self._context = native.llama_init_from_model(model, params)
         if not self._context:
             raise InferenceError(
                 f"llama.cpp could not make a context of {capacity} tokens: {library.reason()}. "
@@ -91,10 +93,9 @@ class DecoderSequence:
 
     def feed_for_logits(self, ids: I32) -> F32:
         """Run tokens and return the logits after each, float32 [n, V]."""
-        step = min(OUTPUT_ROWS, self._n_batch)
         found = [np.empty((0, self._vocab_size), dtype=np.float32)]
-        for start in range(0, len(ids), step):
-            chunk = ids[start : start + step]
+        for start in range(0, len(ids), self._most_outputs):
+            chunk = ids[start : start + self._most_outputs]
             self._decode(chunk, np.ones(len(chunk), dtype=np.int8))
             found += [self._logits(index)[None] for index in range(len(chunk))]
         return np.concatenate(found)

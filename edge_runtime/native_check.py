@@ -5,6 +5,7 @@ crash in native code cannot be caught, so a child process tries first with the e
 This module never loads llama.cpp itself.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -121,7 +122,11 @@ def _try(command: Sequence[str], timeout_s: float) -> _Trial:
     Raises:
         BundleInvalid: the child says that the file is bad, which no setting would cure.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger on itself
+    }
     try:
         child = subprocess.run(
             command, capture_output=True, timeout=timeout_s, check=False, env=environment, text=True,
@@ -219,4 +224,5 @@ def _remember(cache: Path, key: str, verdict: NativeVerdict) -> None:
     except OSError as error:
         _log.warning("the verdict cannot be remembered in %s: %s", cache, error)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -7,7 +7,7 @@ torch is needed. Quantized types are made from this file later (`quantize`), nev
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,9 +80,7 @@ class _Entry:
     load: Callable[[], F32]
 
 
-def write_gguf(
-    llm_folder: Path, out: Path, dtype: WeightType, *, ensure_tokens: Sequence[str] = ()
-) -> GgufSummary:
+def write_gguf(llm_folder: Path, out: Path, dtype: WeightType, *, ensure_tokens: Sequence[str] = ()) -> GgufSummary:
     """Convert a Qwen2 folder (config, safetensors, tokenizer) to one GGUF file.
 
     Rows of the embedding beyond the tokenizer are dropped, as the reference does on load. A tokenizer
@@ -314,11 +312,10 @@ def _whole_file(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error}. Free space or choose another folder."
-        ) from error
+        raise StorageError(f"{path} cannot be written: {error}. Free space or choose another folder.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _summary(

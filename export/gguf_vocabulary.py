@@ -62,9 +62,7 @@ def read_vocabulary(folder: Path, ensure_tokens: Sequence[str] = ()) -> Vocabula
     _check_tokens(tokens, ids, folder)
     eos = _special_id(config, "eos_token", ids, folder)
     if eos is None:
-        raise CheckpointError(
-            f"{folder}/tokenizer_config.json names no eos_token; generation could not stop."
-        )
+        raise CheckpointError(f"{folder}/tokenizer_config.json names no eos_token; generation could not stop.")
     return Vocabulary(
         tokens=tuple(tokens),
         types=tuple(int(t) for t in types),
@@ -98,9 +96,7 @@ def _check_pipeline(document: Mapping[str, Any], folder: Path) -> None:
     if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or model.get("ignore_merges"):
         raise CheckpointError(f"{folder}/tokenizer.json is no plain byte-level BPE model, which Qwen2 uses.")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        raise CheckpointError(
-            f"{folder}/tokenizer.json marks subwords with a prefix or suffix; Qwen2 does not."
-        )
+        raise CheckpointError(f"{folder}/tokenizer.json marks subwords with a prefix or suffix; Qwen2 does not.")
     normalizer = document.get("normalizer")
     if normalizer is not None and normalizer.get("type") != "NFC":
         raise CheckpointError(
@@ -139,9 +135,7 @@ def _tokens_and_types(document: Mapping[str, Any], folder: Path) -> tuple[list[s
         kind = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
         by_id[added["id"]] = (added["content"], kind)
     if sorted(by_id) != list(range(len(by_id))):
-        raise CheckpointError(
-            f"{folder}/tokenizer.json: the {len(by_id)} token ids are not 0 to {len(by_id) - 1}."
-        )
+        raise CheckpointError(f"{folder}/tokenizer.json: the {len(by_id)} token ids are not 0 to {len(by_id) - 1}.")
     pairs = [by_id[index] for index in range(len(by_id))]
     return [token for token, _ in pairs], [kind for _, kind in pairs]
 
@@ -171,9 +165,7 @@ def _merges(model: Mapping[str, Any], ids: Mapping[str, int], folder: Path) -> t
     for merge in model.get("merges") or []:
         pair = merge.split(" ") if isinstance(merge, str) else list(merge)
         if len(pair) != 2 or "".join(pair) not in ids:
-            raise CheckpointError(
-                f"{folder}/tokenizer.json: the merge {merge!r} gives no token of the vocabulary."
-            )
+            raise CheckpointError(f"{folder}/tokenizer.json: the merge {merge!r} gives no token of the vocabulary.")
         merges.append(" ".join(pair))
     return tuple(merges)
 

@@ -179,8 +179,8 @@ def test_vocabulary_and_settings_reach_the_file(folder: Path) -> None:
     reader = GGUFReader(seeded_gguf(folder))
     tokenizer = json.loads((seeded_llm(folder) / "tokenizer.json").read_text("utf-8"))
     config = json.loads((seeded_llm(folder) / "tokenizer_config.json").read_text("utf-8"))
-    tokens = reader.get_field("tokenizer.ggml.tokens").contents()  # type: ignore[union-attr]
-    types = reader.get_field("tokenizer.ggml.token_type").contents()  # type: ignore[union-attr]
+    tokens = reader.get_field("tokenizer.ggml.tokens").contents()
+    types = reader.get_field("tokenizer.ggml.token_type").contents()
 
     def value(key: str) -> Any:
         field = reader.get_field(key)
@@ -207,7 +207,7 @@ def test_added_token_that_is_not_special_becomes_user_defined(llm: Path, tmp_pat
 
     edit_json(llm / "tokenizer.json", add)
     summary = write_gguf(llm, tmp_path / "d.gguf", "f32")
-    types = GGUFReader(summary.path).get_field("tokenizer.ggml.token_type").contents()  # type: ignore[union-attr]
+    types = GGUFReader(summary.path).get_field("tokenizer.ggml.token_type").contents()
     assert types[-1] == TokenType.USER_DEFINED
     with Decoder.open(summary.path, stop_ids=[STOP], use_extra_bufts=True) as decoder:
         # not special: also found in plain text, and written out in an answer
@@ -328,13 +328,13 @@ def test_refuses_weights_that_do_not_fit(
 
 
 def test_untied_model_needs_its_head(untied_llm: Path, tmp_path: Path) -> None:
-    edit_tensors(untied_llm, lambda t: t.pop(HEAD))  # type: ignore[arg-type,return-value]
+    edit_tensors(untied_llm, lambda t: t.pop(HEAD))  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="lm_head"):
         write_gguf(untied_llm, tmp_path / "d.gguf", "f32")
 
 
 def test_value_beyond_half_precision_is_named_and_fits_f32(llm: Path, tmp_path: Path) -> None:
-    edit_tensors(llm, lambda t: t["model.layers.0.mlp.up_proj.weight"].view(-1)[:1].fill_(1e5))  # type: ignore[arg-type,return-value]
+    edit_tensors(llm, lambda t: t["model.layers.0.mlp.up_proj.weight"].view(-1)[:1].fill_(1e5))  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"blk\.0\.ffn_up\.weight.*float16"):
         write_gguf(llm, tmp_path / "d.gguf", "f16")
     write_gguf(llm, tmp_path / "d.gguf", "f32")
@@ -366,7 +366,7 @@ def test_failure_leaves_the_old_file_and_no_rest(llm: Path, tmp_path: Path) -> N
     out = write_gguf(llm, tmp_path / "d.gguf", "f32").path
     before = out.read_bytes()
     last = "model.layers.1.mlp.down_proj.weight"
-    edit_tensors(llm, lambda t: t[last].fill_(float("inf")))  # type: ignore[arg-type,return-value]
+    edit_tensors(llm, lambda t: t[last].fill_(float("inf")))  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="NaN or infinity"):
         write_gguf(llm, out, "f32")
     assert out.read_bytes() == before
@@ -376,6 +376,9 @@ def test_failure_leaves_the_old_file_and_no_rest(llm: Path, tmp_path: Path) -> N
 def test_unwritable_target_is_a_storage_error(llm: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         write_gguf(llm, tmp_path / "nowhere" / "d.gguf", "f32")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_gguf(llm, tmp_path / "file" / "d.gguf", "f32")
     (tmp_path / "taken.gguf").mkdir()
     with pytest.raises(StorageError, match="cannot be written"):
         write_gguf(llm, tmp_path / "taken.gguf", "f32")
