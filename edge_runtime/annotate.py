@@ -31,7 +31,8 @@ def annotated(rgb: U8, answer: Answer, instruction: str) -> Image.Image:
     font = ImageFont.load_default(size)
     for point in answer.points:
         _draw_point(draw, point, radius=max(6, min(image.size) // 40), font=font, width_px=image.width)
-    _draw_caption(draw, f"{instruction.strip()}  ->  {answer.answer}", image.size, font, size)
+    said = f"  ->  {answer.answer}" if answer.kind == "text" else ""
+    _draw_caption(draw, f"{instruction.strip()}{said}", image.size, font, size)
     return Image.alpha_composite(image, layer).convert("RGB")
 
 

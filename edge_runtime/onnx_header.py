@@ -51,12 +51,9 @@ def read_onnx_header(path: Path) -> OnnxHeader:
         BundleInvalid: The file is empty or no ONNX model.
     """
     try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as data,
-        ):
-            return _read_model(data)
+        with path.open("rb") as file:
+            # Not closed here: slices held by an exception's traceback would forbid it. It goes with the last slice.
+            return _read_model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise BundleInvalid(f"{path} is not an ONNX model ({error}); export the bundle again") from error
 
