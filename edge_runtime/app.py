@@ -129,7 +129,7 @@ class RunRequest:
     raw_prompt: bool = False
     sinks: tuple[str, ...] = ()
     max_answers: int | None = None
-    frame_timeout_ms: float = 5000.0
+    frame_timeout_ms: int = 5000
     as_json: bool = False
 
 
@@ -177,7 +177,7 @@ def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Si
 # --- record -------------------------------------------------------------------------------------------
 
 
-def record(out: Path, *, camera: str, frames: int, frame_timeout_ms: float, as_json: bool) -> None:
+def record(out: Path, *, camera: str, frames: int, frame_timeout_ms: int, as_json: bool) -> None:
     """Record a clip; it appears whole or not at all.
 
     Raises:

@@ -121,7 +121,7 @@ def run(
     max_answers: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
     ] = None,
-    frame_timeout_ms: Annotated[float, typer.Option(min=1.0, help="A camera silent for so long is an error.")] = 5000.0,
+    frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -148,7 +148,7 @@ def record(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new replay folder, or a file ending in .db3.")],
     camera: CameraOption = "realsense",
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 60,
-    frame_timeout_ms: Annotated[float, typer.Option(min=1.0, help="A camera silent for so long is an error.")] = 5000.0,
+    frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,
     as_json: AsJson = False,
 ) -> None:
     """Record a clip that `run --camera` can play back."""

@@ -27,7 +27,7 @@ class LoopLimits:
     """When the loop gives up or is done."""
 
     max_answers: int | None = None  # stop after so many; None: when the camera ends
-    frame_timeout_ms: float = 5000.0  # a camera that delivers nothing for so long is lost
+    frame_timeout_ms: int = 5000  # a camera that delivers nothing for so long is lost
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,13 @@ def run_loop(
     """
     started = clock()
     answers = valid = dropped = 0
+    last_id: int | None = None
     while limits.max_answers is None or answers < limits.max_answers:
         try:
-            frame = camera.read_newest(timeout_ms=limits.frame_timeout_ms)
+            frame = _newest_frame(camera, last_id, limits.frame_timeout_ms)
         except EndOfRecording:
             break
+        last_id = frame.id
         dropped += frame.dropped
         stamp = FrameStamp(id=frame.id, width=frame.rgb.shape[1], height=frame.rgb.shape[0])
         answer = referrer.refer(
@@ -105,6 +107,15 @@ def run_loop(
         answers += 1
         valid += answer.valid
     return LoopSummary(answers, valid, dropped, (clock() - started) / 1e9)
+
+
+def _newest_frame(camera: Camera, last_id: int | None, timeout_ms: int) -> Frame:
+    """The newest frame of a live camera that was not answered yet; the next one of a recording."""
+    if camera.info.live:
+        frame = camera.read_latest(max_age_ms=timeout_ms)
+        if frame.id != last_id:
+            return frame
+    return camera.read(timeout_ms=timeout_ms)
 
 
 def answer_record(answer: Answer, *, age_ms: float, dropped: int) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Pipeline:
                     stop_ids=bundle.manifest.tokens.stop,
                     n_threads=n_threads,
                     kv_type=kv_type,
-                    use_extra_bufts=verdict.use_extra_bufts(),
+                    use_extra_bufts=verdict.use_extra_bufts,
                 )
             )
             return cls(bundle, spec, encoders, decoder, stack.pop_all())

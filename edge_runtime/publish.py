@@ -2,9 +2,10 @@
 
 import json
 import sys
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from edge_runtime.bundle import storage_errors
 from edge_runtime.errors import ConfigError
@@ -31,11 +32,11 @@ class JsonLinesSink:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._file: TextIO = sys.stdout
+        self._file: FileIO | None = None
         if path is not None:
             with storage_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("a", encoding="utf-8")
+                self._file = FileIO(path, "a")  # unbuffered: a line is on its way, or the error is known, at once
 
     def __enter__(self) -> "JsonLinesSink":
         """Return itself; leaving the block closes the file."""
@@ -54,17 +55,16 @@ class JsonLinesSink:
             StorageError: The disk is full.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-        if self.path is None:
-            self._file.write(line)
-            self._file.flush()
+        if self._file is None or self.path is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
             return
         with storage_errors(self.path):
-            self._file.write(line)
-            self._file.flush()
+            self._file.write(line.encode("utf-8"))
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
-        if self.path is not None:
+        if self._file is not None:
             self._file.close()
 
 

@@ -1,0 +1,110 @@
+"""The loop: which frames are answered, what each line says, when it ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.errors import ConfigError, StorageError
+from edge_runtime.loop import LoopLimits, run_loop
+from edge_runtime.publish import JsonLinesSink, open_sink
+from hardware.errors import CameraLost, CameraTimeout
+from tests.fakes import EchoReferrer, ScriptedCamera, make_frame
+
+
+class ListSink:
+    """Keeps what is published."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def write(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+
+def run(camera: ScriptedCamera, referrer: EchoReferrer | None = None, **limits):
+    sink = ListSink()
+    summary = run_loop(
+        camera,
+        referrer or EchoReferrer(),
+        "the cup",
+        [sink],
+        limits=LoopLimits(**limits),
+        clock=lambda: 1_000_000_000,
+    )
+    return summary, sink.records
+
+
+def test_a_recording_is_answered_frame_by_frame_to_its_end() -> None:
+    summary, records = run(ScriptedCamera([make_frame(i) for i in range(4)]))
+    assert [r["frame"]["id"] for r in records] == [0, 1, 2, 3]
+    assert (summary.answers, summary.valid, summary.dropped) == (4, 4, 0)
+
+
+def test_a_live_camera_skips_to_the_newest_frame_and_counts_what_it_skipped() -> None:
+    summary, records = run(ScriptedCamera([make_frame(i) for i in range(9)], live=True, skip=2), max_answers=3)
+    assert [r["frame"]["id"] for r in records] == [2, 5, 8]
+    assert [r["dropped"] for r in records] == [2, 2, 2]
+    assert summary.dropped == 6
+
+
+def test_the_same_live_frame_is_never_answered_twice() -> None:
+    """After the newest frame was answered the loop waits for another one instead of asking again."""
+    camera = ScriptedCamera([make_frame(0), make_frame(1)], live=True)
+    summary, records = run(camera)
+    assert [r["frame"]["id"] for r in records] == [0, 1]
+    assert summary.answers == 2
+
+
+def test_age_counts_from_capture_and_depth_is_in_metres() -> None:
+    _, records = run(ScriptedCamera([make_frame(1, z_counts=1234, t_capture_ns=950_000_000)]))
+    assert records[0]["age_ms"] == pytest.approx(50.0)
+    assert records[0]["points"][0]["camera_m"][2] == pytest.approx(1.234)
+    assert records[0]["kind"] == "answer"
+
+
+def test_invalid_answers_are_published_and_counted() -> None:
+    summary, records = run(ScriptedCamera([make_frame(0)]), EchoReferrer(valid=False))
+    assert (summary.answers, summary.valid) == (1, 0)
+    assert records[0]["reason"]
+
+
+@pytest.mark.parametrize("fault", [CameraTimeout("silent"), CameraLost("unplugged")])
+def test_a_camera_fault_is_not_swallowed(fault: Exception) -> None:
+    with pytest.raises(type(fault)):
+        run(ScriptedCamera([make_frame(0), fault]))
+
+
+# --- the jsonl sink ----------------------------------------------------------------------------------
+
+
+def test_lines_are_appended_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log/answers.jsonl"
+    for number in range(2):  # a service that restarts keeps what it wrote
+        with JsonLinesSink(path) as sink:
+            sink.write({"kind": "answer", "n": number, "text": "ü"})
+    assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with JsonLinesSink(tmp_path / "x.jsonl") as sink, pytest.raises(ValueError, match="JSON compliant"):
+        sink.write({"z": float("nan")})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_storage_error() -> None:
+    with JsonLinesSink(Path("/dev/full")) as sink, pytest.raises(StorageError, match="No space left"):
+        sink.write({"kind": "answer"})
+
+
+def test_sinks_are_named_on_the_command_line(tmp_path: Path) -> None:
+    sink = open_sink(f"jsonl:{tmp_path / 'a.jsonl'}")
+    sink.write({"n": 1})
+    sink.close()
+    assert (tmp_path / "a.jsonl").read_text() == '{"n": 1}\n'
+    with pytest.raises(ConfigError, match="available: jsonl"):
+        open_sink("carrier-pigeon")
