@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from edge_runtime import bundle_shapes
 from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, storage_errors
 from edge_runtime.errors import ConfigError, StorageError
 from edge_runtime.golden import GoldenCase, write_golden
@@ -93,9 +92,7 @@ def export_bundle(
         with storage_errors(out):
             cases = _stage_files(checkpoint, writer.path, decoder_dtype, progress)
         progress(STEPS[4])
-        staged = _staged(writer.path, draft)
-        bundle_shapes.check(staged.path, staged.manifest)
-        parity = check_parity(staged, cases, decoder_dtype=decoder_dtype)
+        parity = check_parity(_staged(writer.path, draft), cases, decoder_dtype=decoder_dtype)
         parity.require()
         progress(STEPS[5])
         bundle = writer.finish(_with_errors(checkpoint, draft, decoder_dtype, parity.stages))

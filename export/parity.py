@@ -24,6 +24,9 @@ from export.bundle_manifest import DecoderDtype, StageError
 
 _log = logging.getLogger(__name__)
 
+# As data flows; the order of reports.
+STAGES = ("preprocess", "rgb_tower", "rgb_projector", "depth_tower", "depth_projector", "decoder_logits")
+
 ENCODER_LIMIT = 1e-3
 # of the largest logit, teacher-forced; with an F16 file the KV cache is half precision too, as on the robot
 DECODER_LIMITS: Mapping[DecoderDtype, float] = {"f32": 5e-4, "f16": 2e-2}
@@ -110,10 +113,9 @@ def _pipeline(bundle: Bundle) -> Pipeline:
 
 def _stage_errors(results: Sequence[CaseResult], decoder_dtype: DecoderDtype) -> Iterator[tuple[str, StageError]]:
     limits = {"preprocess": PIXEL_LIMIT, "decoder_logits": DECODER_LIMITS[decoder_dtype]}
-    stages = dict.fromkeys(stage for result in results for stage in result.errors)
-    for stage in stages:
-        worst = max(result.errors[stage] for result in results if stage in result.errors)
-        yield stage, StageError(measured=worst, limit=limits.get(stage, ENCODER_LIMIT))
+    for stage in STAGES:
+        if measured := [result.errors[stage] for result in results if stage in result.errors]:
+            yield stage, StageError(measured=max(measured), limit=limits.get(stage, ENCODER_LIMIT))
 
 
 def _writes_the_same(pipeline: Pipeline, case: GoldenCase, doubtful_margin: float) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_runtime.prompt import Prompt
-from edge_runtime.records import F32, I32, Modality, Part
+from edge_runtime.errors import CheckpointError
+from edge_runtime.records import F32, I32, Modality, Part, Prompt
 from train.checkpoint import Checkpoint
 from train.inputs import ModelInputs, prepare
 from train.model.vlm import MediaTiles, SpatialVLM
@@ -46,6 +46,7 @@ def run_stages(checkpoint: Checkpoint, parts: Sequence[Part], *, max_new_tokens:
     """Ask the torch model, greedily, and keep what every stage gave.
 
     Raises:
+        CheckpointError: A weight is no number, or the values overflow.
         InstructionError: The prompt does not fit the context.
         DepthError: Depth for a model that takes none.
     """
@@ -64,6 +65,7 @@ def run_stages(checkpoint: Checkpoint, parts: Sequence[Part], *, max_new_tokens:
             return_logits=True,
         )
     assert greedy.logits is not None
+    _require_numbers([*tower_outputs, greedy.logits], checkpoint)
     # the model encodes images before depths, so a shared tower's outputs come in this order too
     features = {m: _array(output) for m, output in zip(media, tower_outputs, strict=True)}
     return TorchStages(
@@ -91,6 +93,14 @@ def _blocks(model: SpatialVLM, outputs: Sequence[Tensor], tiles: MediaTiles) -> 
         return
     for output, grid in zip(outputs, tiles.grids, strict=True):
         yield _array(model.multiscale.assemble(output, grid))
+
+
+def _require_numbers(outputs: Sequence[Tensor], checkpoint: Checkpoint) -> None:
+    if not all(bool(torch.isfinite(output).all()) for output in outputs):
+        raise CheckpointError(
+            f"{checkpoint.path or 'the checkpoint'} computes NaN or infinity in float32: its weights are damaged, or "
+            "training diverged; use an earlier checkpoint"
+        )
 
 
 @contextmanager
