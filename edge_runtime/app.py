@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardware.camera.base import EndOfRecording
 from hardware.camera.open import open_camera, open_recorder
 
 from edge_runtime import terminal
@@ -21,13 +20,14 @@ from edge_runtime.annotate import annotated, write_picture
 from edge_runtime.bundle import default_bundle
 from edge_runtime.check import CheckReport, check_bundle
 from edge_runtime.doctor import examine
-from edge_runtime.errors import ConfigError, NoValidAnswer
+from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer
 from edge_runtime.image_files import read_depth, read_image
-from edge_runtime.loop import LoopLimits, run_loop
+from edge_runtime.loop import Ended, LiveLoop, LoopLimits, LoopSummary
 from edge_runtime.pipeline import Pipeline, Referrer
 from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
+from hardware.camera.base import EndOfRecording
 from hardware.geometry import read_intrinsics
 
 _log = logging.getLogger(__name__)
@@ -146,21 +146,27 @@ def run(request: RunRequest, model: ModelChoice) -> None:
         sinks = list(_open_sinks(request, stack))
         pipeline: Referrer = stack.enter_context(model.open())
         camera = stack.enter_context(open_camera(request.camera))
-        summary = run_loop(
-            camera,
-            pipeline,
-            request.text,
-            sinks,
-            limits=limits,
-            raw_prompt=request.raw_prompt,
-            base_from_camera=base_from_camera,
-        )
-    if request.as_json:
-        _print_json(summary.to_json())
-    else:
-        terminal.show_summary(summary)
-    if summary.answers and not summary.valid:
+        loop = LiveLoop(camera, pipeline, sinks, limits=limits, base_from_camera=base_from_camera)
+        summary = _run_to_the_end(loop, request)
+    if summary.answers and not summary.valid_answers:
         raise NoValidAnswer(f"none of {summary.answers} answers was valid")
+
+
+def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
+    """Run the loop; its summary is the last line however it ends."""
+    ended: Ended = "interrupted"
+    try:
+        ended = loop.run(request.text, raw_prompt=request.raw_prompt)
+    except CameraError:
+        ended = "camera_lost"
+        raise
+    finally:
+        summary = loop.summary(ended)
+        if request.as_json:
+            _print_json(summary.to_json())
+        else:
+            terminal.show_summary(summary)
+    return summary
 
 
 def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Sink]:

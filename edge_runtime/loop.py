@@ -4,20 +4,16 @@ A live camera gives its newest frame and skips what came while the model was bus
 so that a replay gives the same answers every time.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from hardware.camera.base import Camera, EndOfRecording
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from edge_runtime.pipeline import Referrer
 from edge_runtime.publish import Sink
 from edge_runtime.records import F64, Answer, FrameStamp, MetricDepth, View
+from hardware.camera.base import Camera, EndOfRecording
 from hardware.frame import Frame
-
-_log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]  # nanoseconds, monotonic, the clock frames are stamped with
 
@@ -30,24 +26,24 @@ class LoopLimits:
     frame_timeout_ms: int = 5000  # a camera that delivers nothing for so long is lost
 
 
+Ended = Literal["max_answers", "end_of_replay", "interrupted", "camera_lost"]
+
+
 @dataclass(frozen=True)
 class LoopSummary:
     """What a run did, for its last line."""
 
     answers: int
-    valid: int
-    dropped: int
+    valid_answers: int
+    frames: int  # seen or passed over
+    dropped: int  # passed over because the model was busy
     duration_s: float
+    ended: Ended
+    bundle: str | None  # None: no answer was given
 
     def to_json(self) -> dict[str, Any]:
         """The last record of `run --json`."""
-        return {
-            "kind": "summary",
-            "answers": self.answers,
-            "valid": self.valid,
-            "dropped": self.dropped,
-            "duration_s": round(self.duration_s, 3),
-        }
+        return {"kind": "summary", **asdict(self), "duration_s": round(self.duration_s, 3)}
 
 
 def view_of(frame: Frame) -> View:
@@ -59,54 +55,90 @@ def view_of(frame: Frame) -> View:
     )
 
 
-def run_loop(
-    camera: Camera,
-    referrer: Referrer,
-    instruction: str,
-    sinks: Sequence[Sink],
-    *,
-    limits: LoopLimits,
-    raw_prompt: bool = False,
-    base_from_camera: F64 | None = None,
-    clock: Clock = time.monotonic_ns,
-) -> LoopSummary:
-    """Answer the instruction on one frame after another.
+class LiveLoop:
+    """Answers one instruction on one frame after another.
 
     Args:
         camera: An opened source.
         referrer: Answers questions.
-        instruction: What to point at.
         sinks: Where each answer goes.
         limits: When to stop.
-        raw_prompt: Send the instruction unchanged.
-        base_from_camera: float [4, 4], takes camera points to the robot's base.
+        base_from_camera: float64 [4, 4], takes camera points to the robot's base.
         clock: Must be the clock that stamped the frames.
-
-    Raises:
-        CameraError: The camera delivers nothing in time, or broken frames.
-        InferenceError: Native code failed.
     """
-    started = clock()
-    answers = valid = dropped = 0
-    last_id: int | None = None
-    while limits.max_answers is None or answers < limits.max_answers:
-        try:
-            frame = _newest_frame(camera, last_id, limits.frame_timeout_ms)
-        except EndOfRecording:
-            break
-        last_id = frame.id
-        dropped += frame.dropped
-        stamp = FrameStamp(id=frame.id, width=frame.rgb.shape[1], height=frame.rgb.shape[0])
-        answer = referrer.refer(
-            [view_of(frame)], instruction, raw_prompt=raw_prompt, frame=stamp, base_from_camera=base_from_camera
+
+    def __init__(
+        self,
+        camera: Camera,
+        referrer: Referrer,
+        sinks: Sequence[Sink],
+        *,
+        limits: LoopLimits,
+        base_from_camera: F64 | None = None,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
+        self._camera = camera
+        self._referrer = referrer
+        self._sinks = sinks
+        self._limits = limits
+        self._base_from_camera = base_from_camera
+        self._clock = clock
+        self._started_ns = clock()
+        self._answers = self._valid = self._dropped = 0
+        self._bundle: str | None = None
+
+    def run(self, instruction: str, *, raw_prompt: bool = False) -> Ended:
+        """Answer until the camera ends or enough answers were given.
+
+        Args:
+            instruction: What to point at.
+            raw_prompt: Send it unchanged.
+
+        Raises:
+            CameraError: The camera delivers nothing in time, or broken frames.
+            InferenceError: Native code failed.
+        """
+        last_id: int | None = None
+        while self._limits.max_answers is None or self._answers < self._limits.max_answers:
+            try:
+                frame = _newest_frame(self._camera, last_id, self._limits.frame_timeout_ms)
+            except EndOfRecording:
+                return "end_of_replay"
+            last_id = frame.id
+            self._publish(self._answer(frame, instruction, raw_prompt=raw_prompt), frame)
+        return "max_answers"
+
+    def summary(self, ended: Ended) -> LoopSummary:
+        """What was done so far."""
+        return LoopSummary(
+            answers=self._answers,
+            valid_answers=self._valid,
+            frames=self._answers + self._dropped,
+            dropped=self._dropped,
+            duration_s=(self._clock() - self._started_ns) / 1e9,
+            ended=ended,
+            bundle=self._bundle,
         )
-        age_ms = (clock() - frame.t_capture_ns) / 1e6
-        record = answer_record(answer, age_ms=age_ms, dropped=frame.dropped)
-        for sink in sinks:
+
+    def _answer(self, frame: Frame, instruction: str, *, raw_prompt: bool) -> Answer:
+        stamp = FrameStamp(id=frame.id, width=frame.rgb.shape[1], height=frame.rgb.shape[0])
+        return self._referrer.refer(
+            [view_of(frame)],
+            instruction,
+            raw_prompt=raw_prompt,
+            frame=stamp,
+            base_from_camera=self._base_from_camera,
+        )
+
+    def _publish(self, answer: Answer, frame: Frame) -> None:
+        age_ms = (self._clock() - frame.t_capture_ns) / 1e6
+        record = {**answer.to_json(), "kind": "answer", "age_ms": round(age_ms, 1), "dropped": frame.dropped}
+        self._answers += 1
+        self._valid += answer.valid
+        self._dropped += frame.dropped
+        self._bundle = answer.bundle
+        for sink in self._sinks:
             sink.write(record)
-        answers += 1
-        valid += answer.valid
-    return LoopSummary(answers, valid, dropped, (clock() - started) / 1e9)
 
 
 def _newest_frame(camera: Camera, last_id: int | None, timeout_ms: int) -> Frame:
@@ -116,8 +148,3 @@ def _newest_frame(camera: Camera, last_id: int | None, timeout_ms: int) -> Frame
         if frame.id != last_id:
             return frame
     return camera.read(timeout_ms=timeout_ms)
-
-
-def answer_record(answer: Answer, *, age_ms: float, dropped: int) -> dict[str, Any]:
-    """The `answer` line of `run --json` and of the jsonl sink."""
-    return {**answer.to_json(), "kind": "answer", "age_ms": round(age_ms, 1), "dropped": dropped}

@@ -15,7 +15,10 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _PAIR = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_STEP = re.compile(r"Step\s*(\d+)\s*:\s*\[(\w+)\]\s*\[([^\]]*)\]\s*:\s*(.*?)(?=\s*Step\s*\d+\s*:|\s*$)", re.DOTALL)
+_STEP = re.compile(
+    r"Step\s*(\d+)\s*:\s*\[(Position|Orientation|Size)\]\s*\[([^\]]*)\]\s*:\s*(.*?)(?=\s*Step\s*\d+\s*:|\s*$)",
+    re.DOTALL,
+)
 
 
 def parse_points(text: str) -> ParsedAnswer:

@@ -66,8 +66,8 @@ def show_summary(summary: "LoopSummary") -> None:
     """Print what a run did."""
     rate = summary.answers / summary.duration_s if summary.duration_s > 0 else 0.0
     say(
-        f"{summary.answers} answers ({summary.valid} valid) in {summary.duration_s:.1f} s, {rate:.1f} per second, "
-        f"{summary.dropped} frames skipped"
+        f"{summary.answers} answers ({summary.valid_answers} valid) in {summary.duration_s:.1f} s, "
+        f"{rate:.1f} per second, {summary.dropped} frames skipped"
     )
 
 
@@ -89,7 +89,8 @@ def show_doctor(report: "DoctorReport") -> None:
     if board.is_jetson:
         say(f"jetpack    {board.jetpack or 'unknown'}")
     say(f"memory     {report.memory.available_mib} of {report.memory.total_mib} MiB available")
-    say(f"libraries  {'  '.join(f'{name} {v}' for name, v in report.libraries.items())}")
+    libraries = "  ".join(f"{name} {v}" for name, v in report.libraries.items())
+    say(f"libraries  {libraries}")
     say(f"bundle     {_mark(report.bundle.ok)} {report.bundle.detail}")
     for provider in report.providers:
         say(f"provider   {_mark(provider.ok)} {provider.name}: {provider.detail}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError, StorageError
-from edge_runtime.loop import LoopLimits, run_loop
+from edge_runtime.loop import LiveLoop, LoopLimits
 from edge_runtime.publish import JsonLinesSink, open_sink
 from hardware.errors import CameraLost, CameraTimeout
 from tests.fakes import EchoReferrer, ScriptedCamera, make_frame
@@ -28,28 +28,24 @@ class ListSink:
 
 def run(camera: ScriptedCamera, referrer: EchoReferrer | None = None, **limits):
     sink = ListSink()
-    summary = run_loop(
-        camera,
-        referrer or EchoReferrer(),
-        "the cup",
-        [sink],
-        limits=LoopLimits(**limits),
-        clock=lambda: 1_000_000_000,
+    loop = LiveLoop(
+        camera, referrer or EchoReferrer(), [sink], limits=LoopLimits(**limits), clock=lambda: 1_000_000_000
     )
+    summary = loop.summary(loop.run("the cup"))
     return summary, sink.records
 
 
 def test_a_recording_is_answered_frame_by_frame_to_its_end() -> None:
     summary, records = run(ScriptedCamera([make_frame(i) for i in range(4)]))
     assert [r["frame"]["id"] for r in records] == [0, 1, 2, 3]
-    assert (summary.answers, summary.valid, summary.dropped) == (4, 4, 0)
+    assert (summary.answers, summary.valid_answers, summary.dropped, summary.ended) == (4, 4, 0, "end_of_replay")
 
 
 def test_a_live_camera_skips_to_the_newest_frame_and_counts_what_it_skipped() -> None:
     summary, records = run(ScriptedCamera([make_frame(i) for i in range(9)], live=True, skip=2), max_answers=3)
     assert [r["frame"]["id"] for r in records] == [2, 5, 8]
     assert [r["dropped"] for r in records] == [2, 2, 2]
-    assert summary.dropped == 6
+    assert (summary.dropped, summary.frames, summary.ended) == (6, 9, "max_answers")
 
 
 def test_the_same_live_frame_is_never_answered_twice() -> None:
@@ -69,7 +65,7 @@ def test_age_counts_from_capture_and_depth_is_in_metres() -> None:
 
 def test_invalid_answers_are_published_and_counted() -> None:
     summary, records = run(ScriptedCamera([make_frame(0)]), EchoReferrer(valid=False))
-    assert (summary.answers, summary.valid) == (1, 0)
+    assert (summary.answers, summary.valid_answers) == (1, 0)
     assert records[0]["reason"]
 
 
