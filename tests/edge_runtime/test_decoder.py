@@ -1,16 +1,20 @@
 """The decoder stage on a tiny seeded model: positions, contexts, answers, and everything it must refuse."""
 
+import ctypes
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from edge_runtime.decoder import Decoder
 from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
+from edge_runtime.gguf_header import read_tensor_types
+from edge_runtime.native_check import decoder_verdict
 from edge_runtime.records import DecoderSegment, EmbedSegment, TokenSegment
 from tests.seeded_gguf import STOP, error_of_scale, seeded_gguf, seeded_llm, torch_decoder, torch_embeddings
 
@@ -97,6 +101,23 @@ def test_views_into_larger_arrays_are_read_right(decoder: Decoder) -> None:
     view = EmbedSegment(wide[::2, ::2])
     copy = EmbedSegment(np.ascontiguousarray(view.embeds))
     assert np.array_equal(decoder.logits([view]), decoder.logits([copy]))
+
+
+@pytest.mark.parametrize(("kind", "off_by"), [("Q8_0", 0.05), ("Q4_0", 0.5)])
+def test_quantized_weights_agree_with_and_without_extra_buffers(
+    gguf: Path, decoder: Decoder, tmp_path: Path, kind: str, off_by: float
+) -> None:
+    quantized = tmp_path / f"{kind}.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    assert llama_cpp.llama_model_quantize(str(gguf).encode(), str(quantized).encode(), ctypes.byref(params)) == 0
+    assert kind in read_tensor_types(quantized)
+    if not decoder_verdict(quantized, cache_dir=tmp_path).use_extra_bufts:
+        pytest.skip("this build of llama.cpp crashes with extra buffers on this processor")
+    with opened(quantized) as fast, opened(quantized, use_extra_bufts=False) as plain:
+        found, expected = fast.logits(PROMPT, FORCED), plain.logits(PROMPT, FORCED)
+    assert error_of_scale(found, expected) < 0.02  # activations are rounded too, in another order
+    assert error_of_scale(expected, decoder.logits(PROMPT, FORCED)) < off_by
 
 
 # --- answers ------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What the answer grammar lets through, and that no model can leave it or ramble inside it."""
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from edge_runtime.decoder import Decoder
 from edge_runtime.errors import InferenceError
 from edge_runtime.grammar import longest_answer_tokens, points_grammar
 from edge_runtime.records import EmbedSegment
-from tests.seeded_gguf import STOP, seeded_gguf
+from export.gguf_decoder import write_gguf
+from tests.seeded_gguf import STOP, seeded_gguf, seeded_llm
 
 FEW_POINTS, SHORT_THOUGHT = 3, 40
 COORDINATE = r"(?:0\.[0-9]{1,4}|1\.0{1,4})"
@@ -85,6 +88,26 @@ def test_well_formed_answers_pass(decoder: Decoder, text: str) -> None:
 @pytest.mark.parametrize("text", OUTSIDE)
 def test_malformed_answers_do_not(decoder: Decoder, text: str) -> None:
     assert not allows(decoder, points_grammar(), text)
+
+
+def test_a_nul_inside_a_token_hides_nothing(tmp_path: Path) -> None:
+    """llama.cpp reads such a piece up to the NUL: it takes `(` + NUL + `s` for `(`."""
+    llm = seeded_llm(tmp_path)
+    document = json.loads((llm / "tokenizer.json").read_text("utf-8"))
+    vocab = document["model"]["vocab"]
+    size = len(vocab) + len(document["added_tokens"])
+    vocab.update({"(\u0100": size, "(\u0100s": size + 1})  # U+0100 stands for the byte 0
+    document["model"]["merges"] += [["(", "\u0100"], ["(\u0100", "s"]]
+    (llm / "tokenizer.json").write_text(json.dumps(document), "utf-8")
+    path = write_gguf(llm, tmp_path / "nul.gguf", "f32").path
+    with Decoder.open(path, stop_ids=[STOP], use_extra_bufts=True, n_threads=1) as decoder:
+        assert decoder.piece(size + 1) == b"(\0s"
+        with decoder._choice(points_grammar()) as choose:
+            wants = np.zeros(decoder.vocab_size, np.float32)
+            wants[vocab["["]] = 1.0
+            assert choose(wants) == vocab["["]
+            wants[size + 1], wants[vocab["("]] = 9.0, 2.0
+            assert choose(wants) == vocab["("]
 
 
 def test_bounds_on_points_and_thought(decoder: Decoder) -> None:
