@@ -83,6 +83,46 @@ class FrameSource(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Writes frames of one camera to one recording, which appears at `finish` or not at all."""
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame.
+
+        Raises:
+            FrameInvalid: the frame is of another camera, or not later than the one before.
+            StorageError: disk full or not writable; the recording will not appear.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Put the whole recording in place; an older one of that name is replaced.
+
+        Raises:
+            FrameInvalid: there was no frame.
+            StorageError: disk full or not writable; an older recording stays as it was.
+        """
+        ...
+
+    def __enter__(self) -> "Recorder":
+        """Begin.
+
+        Raises:
+            StorageError: something that is no recording is there already, or the place is not writable.
+        """
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Throw away what was not finished."""
+        ...
+
+
 class Camera(Protocol):
     """An RGB-D camera as the rest of the program sees it; a context manager.
 

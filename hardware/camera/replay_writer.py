@@ -1,6 +1,6 @@
 """Writes replay folders (layout: `hardware.camera.replay`). A recording appears whole or not at all.
 
-Frames go to a hidden folder beside the target; `commit` renames it into place. Whatever happens before, a
+Frames go to a hidden folder beside the target; `finish` renames it into place. Whatever happens before, a
 full disk or a crash, an older recording under the same name stays as it was.
 """
 
@@ -35,10 +35,11 @@ PNG_LEVEL = 1  # three times faster than the default for a tenth more bytes
 
 
 class ReplayWriter:
-    """Records frames of one camera; a context manager that commits when its block ends well.
+    """A recorder to a replay folder (contract: `hardware.camera.base.Recorder`).
 
         with ReplayWriter(Path("clip")) as writer:
             writer.write(camera.read())
+            writer.finish()
 
     Args:
         folder: where the recording shall appear; an older recording there is replaced at the end.
@@ -75,21 +76,12 @@ class ReplayWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self._commit()
-        finally:
-            if self._partial is not None:
-                shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial = None
+        if self._partial is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial = None
 
     def write(self, frame: Frame) -> None:
-        """Add a frame.
-
-        Raises:
-            FrameInvalid: the frame is of another camera, or not later than the one before.
-            StorageError: disk full or not writable; the recording will not appear.
-        """
+        """Add a frame."""
         assert self._partial is not None, "use the writer inside its `with` block"
         self._check_fits(frame)
         stem = f"{len(self._t_ms):06d}"
@@ -98,6 +90,22 @@ class ReplayWriter:
             self._save(frame.depth_raw, self._partial / DEPTH_FOLDER / f"{stem}.png")
         self._first = self._first or frame
         self._t_ms.append(frame.t_device_ms)
+
+    def finish(self) -> None:
+        """Put the recording in place."""
+        if self._partial is None or self._first is None:
+            raise FrameInvalid(f"no frame was recorded, so {self._folder} was not written")
+        with storage_errors(self._folder):
+            geometry = json.dumps(geometry_json(self._first, self._name), indent=2)
+            (self._partial / INTRINSICS_FILE).write_text(geometry + "\n", encoding="utf-8")
+            with (self._partial / TIMESTAMPS_FILE).open("w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(TIMESTAMPS_HEADER)
+                # repr keeps every bit of a float64
+                table.writerows([index, repr(float(t_ms))] for index, t_ms in enumerate(self._t_ms))
+            self._partial.chmod(0o755)  # mkdtemp keeps others out
+            replace_folder(self._partial, self._folder)
+        self._partial = None
 
     def _check_fits(self, frame: Frame) -> None:
         if self._first is None:
@@ -115,20 +123,6 @@ class ReplayWriter:
         if path.suffix == ".jpg":
             options = {"quality": JPEG_QUALITY, "subsampling": 0}
         Image.fromarray(np.ascontiguousarray(array)).save(path, **options)
-
-    def _commit(self) -> None:
-        if self._partial is None or self._first is None:
-            raise FrameInvalid(f"no frame was recorded, so {self._folder} was not written")
-        with storage_errors(self._folder):
-            geometry = json.dumps(geometry_json(self._first, self._name), indent=2)
-            (self._partial / INTRINSICS_FILE).write_text(geometry + "\n", encoding="utf-8")
-            with (self._partial / TIMESTAMPS_FILE).open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(TIMESTAMPS_HEADER)
-                # repr keeps every bit of a float64
-                table.writerows([index, repr(float(t_ms))] for index, t_ms in enumerate(self._t_ms))
-            self._partial.chmod(0o755)  # mkdtemp keeps others out
-            replace_folder(self._partial, self._folder)
 
 
 def geometry_json(frame: Frame, name: str) -> dict[str, Any]:

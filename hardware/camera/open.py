@@ -1,0 +1,83 @@
+"""Finds a camera, or a place to record to, by the name a user gives on the command line."""
+
+from pathlib import Path
+
+from hardware.camera.base import FrameSource, Recorder
+from hardware.camera.stream import StreamCamera
+from hardware.errors import CameraNotFound
+
+CHOICES = "realsense, realsense:SERIAL, software, software:FOLDER, a .db3 or .bag file, a replay folder"
+RECORDING_SUFFIXES = (".db3", ".bag")
+
+
+def open_camera(
+    spec: str, *, realtime: bool | None = None, loop: bool = False, serial: str | None = None
+) -> StreamCamera:
+    """Choose the camera a user named. It is opened by its `with` block.
+
+    Args:
+        spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3 or .bag file, or a replay folder.
+        realtime: play at the recorded pace, so that slow readers lose frames. The default is False for
+            recordings, which then give every frame, and True for the software camera, which plays a live one.
+        loop: start a replay folder again at its end.
+        serial: which live camera; also part of `realsense:SERIAL`.
+
+    Raises:
+        CameraNotFound: no such kind of camera, or no file or folder of that name.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "realsense":
+        return _realsense(rest or serial)
+    if kind == "software":
+        return StreamCamera(_software(rest, realtime=realtime is not False, loop=loop))
+    path = Path(spec)
+    if path.suffix.lower() in RECORDING_SUFFIXES and not path.is_dir():
+        return _recording(path, realtime=bool(realtime))
+    if path.is_dir():
+        return StreamCamera(_folder(path, realtime=bool(realtime), loop=loop))
+    raise CameraNotFound(f"no camera {spec!r}: neither a kind of camera nor a file or folder; known are {CHOICES}")
+
+
+def open_recorder(path: Path, *, name: str = "", lossless: bool = True) -> Recorder:
+    """Choose how to record: a .db3 file if the name ends so, else a replay folder.
+
+    Args:
+        path: where the recording shall appear.
+        name: of the camera, kept in the recording.
+        lossless: PNG instead of JPEG for the RGB pictures of a replay folder.
+    """
+    if path.suffix.lower() == ".db3":
+        from hardware.camera.db3_writer import Db3Writer
+
+        return Db3Writer(path, name=name)
+    if path.suffix.lower() == ".bag":
+        raise CameraNotFound(f"cannot record to {path}: the SDK writes .db3 only; give a .db3 name or a folder")
+    from hardware.camera.replay_writer import ReplayWriter
+
+    return ReplayWriter(path, name=name, rgb_format="png" if lossless else "jpg")
+
+
+def _realsense(serial: str | None) -> StreamCamera:
+    from hardware.camera.realsense import RealSenseSource
+
+    return StreamCamera(RealSenseSource(serial=serial))
+
+
+def _recording(path: Path, *, realtime: bool) -> StreamCamera:
+    from hardware.camera.realsense import RealSenseSource
+
+    return StreamCamera(RealSenseSource(path, realtime=realtime))
+
+
+def _folder(path: Path, *, realtime: bool, loop: bool) -> FrameSource:
+    from hardware.camera.replay import ReplaySource
+
+    return ReplaySource(path, realtime=realtime, loop=loop)
+
+
+def _software(folder: str, *, realtime: bool, loop: bool) -> FrameSource:
+    from hardware.camera.pattern import PatternSource
+    from hardware.camera.software import SoftwareSource
+
+    feed = _folder(Path(folder), realtime=realtime, loop=loop) if folder else PatternSource(realtime=realtime)
+    return SoftwareSource(feed)
