@@ -45,7 +45,7 @@ def read_vocabulary(folder: Path, ensure_tokens: Sequence[str] = ()) -> Vocabula
 
     Args:
         folder: holds `tokenizer.json` and `tokenizer_config.json`.
-        ensure_tokens: special tokens to append, in this order, where the tokenizer lacks them.
+        ensure_tokens: names that have to be special tokens; missing ones are appended in this order.
 
     Raises:
         CheckpointError: a file is missing, or llama.cpp would tokenize differently.
@@ -55,7 +55,9 @@ def read_vocabulary(folder: Path, ensure_tokens: Sequence[str] = ()) -> Vocabula
     _check_pipeline(document, folder)
     tokens, types = _tokens_and_types(document, folder)
     for name in ensure_tokens:
-        if name not in tokens:
+        if name in tokens:
+            types[tokens.index(name)] = TokenType.CONTROL  # as transformers does with a known word
+        else:
             tokens.append(name)
             types.append(TokenType.CONTROL)
     ids = {token: i for i, token in enumerate(tokens)}

@@ -215,6 +215,13 @@ def test_added_token_that_is_not_special_becomes_user_defined(llm: Path, tmp_pat
         assert decoder.piece(summary.vocab_size - 1) == b"<think>"
 
 
+def test_a_known_word_can_be_made_special(llm: Path, tmp_path: Path) -> None:
+    summary = write_gguf(llm, tmp_path / "d.gguf", "f32", ensure_tokens=["z"])
+    with Decoder.open(summary.path, stop_ids=[STOP], use_extra_bufts=True) as decoder:
+        assert decoder._is_special(decoder.token_id("z"))
+    assert summary.rows_added == 0
+
+
 def test_missing_rows_become_the_mean_row(llm: Path, tmp_path: Path) -> None:
     names = ("<extra-1>", "<extra-2>")
     summary = write_gguf(llm, tmp_path / "d.gguf", "f32", ensure_tokens=(*MEDIA_TOKENS, *names))
