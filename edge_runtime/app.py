@@ -28,7 +28,7 @@ from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import EndOfRecording
-from hardware.geometry import read_intrinsics
+from hardware.geometry import Intrinsics, read_intrinsics
 
 _log = logging.getLogger(__name__)
 
@@ -99,13 +99,22 @@ def _view_of_files(request: ReferRequest) -> View:
     depth = None
     if request.depth is not None:
         depth = read_depth(request.depth, unit_m=request.depth_unit_m, image_size=(width, height))
-    intrinsics = read_intrinsics(request.intrinsics) if request.intrinsics is not None else None
-    if intrinsics is not None and (intrinsics.width, intrinsics.height) != (width, height):
+    intrinsics = _intrinsics_of(request.intrinsics, width, height) if request.intrinsics else None
+    return View(rgb=rgb, depth=depth, intrinsics=intrinsics)
+
+
+def _intrinsics_of(path: Path, width: int, height: int) -> Intrinsics:
+    """The RGB camera's intrinsics, which must be those of the picture."""
+    try:
+        intrinsics = read_intrinsics(path)
+    except ValueError as error:
+        raise ConfigError(f"--intrinsics: {error}") from error
+    if (intrinsics.width, intrinsics.height) != (width, height):
         raise ConfigError(
-            f"{request.intrinsics} is for {intrinsics.width}x{intrinsics.height}, the picture is {width}x{height}: "
+            f"{path} is for {intrinsics.width}x{intrinsics.height}, the picture is {width}x{height}: "
             "give the intrinsics of this picture's camera mode"
         )
-    return View(rgb=rgb, depth=depth, intrinsics=intrinsics)
+    return intrinsics
 
 
 def _insist_on_validity(answer: Answer, min_confidence: float) -> None:

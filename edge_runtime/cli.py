@@ -39,14 +39,14 @@ BundleOption = Annotated[
     typer.Option("--bundle", help="Bundle folder; default: $ROBOREFER_BUNDLE, the machine's, the shipped one."),
 ]
 MaxTiles = Annotated[
-    int | None, typer.Option(help="Tile budget per picture: fewer tiles are faster and see less detail.")
+    int | None, typer.Option(min=1, help="Tile budget per picture: fewer tiles are faster and see less detail.")
 ]
 RawPrompt = Annotated[bool, typer.Option("--raw-prompt", help="Send TEXT unchanged, without asking for coordinates.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")]
 BaseFromCamera = Annotated[
     Path | None, typer.Option(help="JSON file with the 4x4 matrix that takes camera points to the robot's base.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Threads of the native libraries; default: all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the native libraries; default: all cores.")]
 CameraOption = Annotated[
     str, typer.Option("--camera", help="realsense, software[:FOLDER], PATH.db3, PATH.bag, or a replay FOLDER.")
 ]
