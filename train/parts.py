@@ -23,7 +23,7 @@ from train.tokenizer import PLACEHOLDERS, newline_id, token_id
 # Tensors with one row per token: files may hold more or fewer rows than the tokenizer has tokens.
 EMBEDDING_NAMES = frozenset({"model.embed_tokens.weight", "lm_head.weight"})
 
-# What PyTorch computes on every machine; the exporter and CUDA users may ask for another kernel.
+# Of torch's own attention kernels the one that runs on every machine and exports to ONNX.
 _ATTENTION = "sdpa"
 
 
