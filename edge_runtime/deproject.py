@@ -88,8 +88,9 @@ def surface_depth_m(
     u, v = point_px
     centre_m = float(depth_m[v, u])
     for side_px in range(window_px, max_window_px + 1, 4):
-        valid = _valid_in_window(point_px, depth_m, side_px)
-        if valid.size >= min(MIN_VALID_PX, side_px * side_px):
+        window = _window(point_px, depth_m, side_px)
+        valid = window[np.isfinite(window) & (window > 0)]
+        if valid.size >= min(MIN_VALID_PX, window.size):
             return _surface_median(valid, centre_m)
     return None
 
@@ -110,11 +111,10 @@ def _split_surfaces(sorted_m: F32) -> list[F32]:
     return large or [max(pieces, key=len)]
 
 
-def _valid_in_window(point_px: tuple[int, int], depth_m: F32, side_px: int) -> F32:
+def _window(point_px: tuple[int, int], depth_m: F32, side_px: int) -> F32:
     u, v = point_px
     half = side_px // 2
-    window = depth_m[max(v - half, 0) : v + half + 1, max(u - half, 0) : u + half + 1]
-    return window[np.isfinite(window) & (window > 0)]
+    return depth_m[max(v - half, 0) : v + half + 1, max(u - half, 0) : u + half + 1]
 
 
 def _check_sizes(point_px: tuple[int, int], depth_m: F32, intrinsics: Intrinsics) -> None:

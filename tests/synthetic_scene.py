@@ -124,7 +124,8 @@ def render(
     scene: Scene, world_from_camera: F64, camera: Intrinsics, *, shadow_samples: int = 8, supersample: int = 1
 ) -> Picture:
     """Cast one ray through each pixel's centre for depth, and `supersample`^2 for colour."""
-    index, z_m, colour = _shoot(scene, world_from_camera, camera, (0.0, 0.0), shadow_samples)
+    centre_samples = shadow_samples if supersample == 1 else 0
+    index, z_m, colour = _shoot(scene, world_from_camera, camera, (0.0, 0.0), centre_samples)
     if supersample > 1:
         steps = (np.arange(supersample) + 0.5) / supersample - 0.5
         shots = [_shoot(scene, world_from_camera, camera, (u, v), shadow_samples)[2] for u in steps for v in steps]
@@ -145,7 +146,7 @@ def _shoot(
     rays = deproject(pixels, np.ones(len(pixels)), camera) @ world_from_camera[:3, :3].T
     eye = world_from_camera[:3, 3]
     t_room, normal_room, colour_room = _room(eye, rays, scene.seed)
-    hits = [(t_room, normal_room)] + [_hit(shape, eye, rays) for shape in scene.objects]
+    hits = [(t_room, normal_room), *(_hit_culled(shape, eye, rays) for shape in scene.objects)]
     distances = np.stack([t for t, _ in hits])
     nearest = distances.argmin(axis=0)
     colours = np.concatenate([np.zeros((1, 3)), [shape.colour for shape in scene.objects]])
@@ -155,6 +156,21 @@ def _shoot(
     z_m = distances[nearest, everyone]
     points = eye + rays * z_m[:, None]
     return nearest - 1, z_m, _shade(scene, points, normals, base, samples)
+
+
+def _hit_culled(shape: Shape, eye: F64, rays: F64) -> tuple[F64, F64]:
+    """As `_hit`, but only rays that come near the shape's ball are tried."""
+    to_centre = np.asarray(shape.centre) - eye
+    along = rays @ to_centre
+    length_sq = np.einsum("ij,ij->i", rays, rays)
+    close = np.flatnonzero(to_centre @ to_centre - along * along / length_sq < _ball_radius(shape) ** 2)
+    t, normal = np.full(len(rays), FAR), np.zeros_like(rays)
+    t[close], normal[close] = _hit(shape, eye, rays[close])
+    return t, normal
+
+
+def _ball_radius(shape: Shape) -> float:
+    return shape.radius if isinstance(shape, Sphere) else 0.5 * math.hypot(*shape.size)
 
 
 def _hit(shape: Shape, eye: F64, rays: F64) -> tuple[F64, F64]:
@@ -248,12 +264,12 @@ def _light_share(scene: Scene, points: F64, samples: int) -> F64:
 
 def _may_shadow(shape: Shape, points: F64) -> npt.NDArray[np.bool_]:
     """Whether any ray to the lamp can come near the shape: its ball, widened by the lamp's size."""
-    radius = shape.radius if isinstance(shape, Sphere) else 0.5 * math.hypot(*shape.size)
     ray = LIGHT - points
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     to_centre = np.asarray(shape.centre) - points
     along = (to_centre * ray).sum(axis=1)
     miss_sq = (to_centre * to_centre).sum(axis=1) - along * along
+    radius = _ball_radius(shape)
     reach = radius + LIGHT_RADIUS_M * np.linalg.norm(to_centre, axis=1)
     return np.asarray((miss_sq < reach * reach) & (along > -radius))
 

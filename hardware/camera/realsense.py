@@ -134,10 +134,12 @@ class RealSenseSource:
 
     def open(self) -> CameraInfo:
         """Start streaming (contract: `FrameSource.open`)."""
+        if self._recording is not None and not self._recording.is_file():
+            raise CameraNotFound(f"no recording at {self._recording}")
         rs = sdk()
         self._pipeline = rs.pipeline()
         try:
-            profile = self._start_recording(rs) if self._recording else self._start_camera(rs)
+            profile = self._start_recording(rs, self._recording) if self._recording else self._start_camera(rs)
             self._device = profile.get_device()
             info = self._describe(rs, profile)
         except BaseException:
@@ -188,11 +190,7 @@ class RealSenseSource:
         if self._serial and self._serial not in serials:
             raise CameraNotFound(f"no RealSense camera {self._serial}; attached are {', '.join(serials)}")
 
-    def _start_recording(self, rs: Any) -> Any:
-        path = self._recording
-        assert path is not None
-        if not path.is_file():
-            raise CameraNotFound(f"no recording at {path}")
+    def _start_recording(self, rs: Any, path: Path) -> Any:
         config = rs.config()
         with native_errors(f"{path} cannot be played, it is damaged or no RealSense recording", FrameInvalid):
             config.enable_device_from_file(str(path), repeat_playback=False)

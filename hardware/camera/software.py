@@ -75,7 +75,14 @@ class SoftwareDevice:
                 sensor.start(sink)
 
     def push(self, frame: Frame, number: int, t_ms: float) -> None:
-        """Deliver one pair, both pictures with the same time."""
+        """Deliver one pair, both pictures with the same time.
+
+        Raises:
+            FrameInvalid: of another size than the device; the SDK would read past the end of it.
+            CameraLost: the SDK refused it.
+        """
+        if (frame.rgb_intrinsics, frame.depth_intrinsics) != (self._info.rgb, self._info.depth):
+            raise FrameInvalid(f"frame {frame.id} has other intrinsics than the camera was opened with")
         with native_errors("the software camera refused a frame", CameraLost):
             self._push(self._depth, self._depth_profile, frame.depth_raw, number, t_ms, frame.depth_unit_m)
             self._push(self._rgb, self._rgb_profile, frame.rgb, number, t_ms, None)
