@@ -114,7 +114,8 @@ def read_golden(path: Path) -> tuple[GoldenCase, ...]:
         BundleInvalid: Not such an archive, or an array is missing.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here because numpy leaks the file when it is no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         count = len({name.partition("/")[0] for name in arrays})
         return tuple(_case(_below(arrays, f"case{i}/")) for i in range(count))

@@ -1,12 +1,13 @@
-"""Checkpoint to bundle, in order: read, graphs, decoder, golden values, parity, and only then the move into place.
+"""Checkpoint to bundle, in order: read, decoder, golden values, graphs, parity, and only then the move into place.
 
+What refuses most comes first: an odd tokenizer or a diverged weight is found before minutes go into graphs.
 Everything is staged beside the destination. Whatever fails on the way, the disk included, leaves an older bundle at
 the destination as it was.
 """
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, storage_e
 from edge_runtime.errors import ConfigError, StorageError
 from edge_runtime.golden import GoldenCase, write_golden
 from edge_runtime.manifest import FileEntry, Manifest
-from export.bundle_manifest import DecoderDtype, StageError, folder_of, manifest_of
+from export.bundle_manifest import DecoderDtype, folder_of, manifest_of, tolerances_of
 from export.gguf_decoder import write_gguf
 from export.golden import golden_cases
 from export.onnx_encoders import write_encoders
@@ -29,9 +30,9 @@ _log = logging.getLogger(__name__)
 # In order, for progress bars.
 STEPS = (
     "read the checkpoint",
-    "write the encoders",
     "write the decoder",
     "ask torch the golden questions",
+    "write the encoders",
     "compare the bundle with torch",
     "put the bundle in place",
 )
@@ -85,39 +86,42 @@ def export_bundle(
     began = monotonic()
     _refuse_inside(checkpoint_dir, out)
     with BundleWriter(out) as writer:
-        progress(STEPS[0])
-        checkpoint = load_checkpoint(checkpoint_dir)
-        draft = manifest_of(checkpoint, name=name or out.resolve().name, decoder_dtype=decoder_dtype, errors={})
-        _check_space(checkpoint, writer.path, decoder_dtype)
         with storage_errors(out):
-            cases = _stage_files(checkpoint, writer.path, decoder_dtype, progress)
+            staged = _stage(checkpoint_dir, writer.path, decoder_dtype, name or out.resolve().name, progress)
         progress(STEPS[4])
-        parity = check_parity(_staged(writer.path, draft), cases, decoder_dtype=decoder_dtype)
+        parity = check_parity(_unchecked(writer.path, staged.draft), staged.cases, decoder_dtype=decoder_dtype)
         parity.require()
         progress(STEPS[5])
-        bundle = writer.finish(_with_errors(checkpoint, draft, decoder_dtype, parity.stages))
+        bundle = writer.finish(replace(staged.draft, tolerances=tolerances_of(parity.stages)))
     _log.info("exported %s to %s", checkpoint_dir, out)
-    return ExportResult(bundle, parity, folder_of(checkpoint), monotonic() - began)
+    return ExportResult(bundle, parity, staged.checkpoint, monotonic() - began)
 
 
-def _stage_files(
-    checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDtype, progress: Callable[[str], None]
-) -> tuple[GoldenCase, ...]:
-    """Write graphs, decoder and golden values; returns the golden cases with whole arrays, for parity."""
+@dataclass(frozen=True)
+class _Staged:
+    """What is known once all files are written; the torch model is gone by then, to make room for the robot's."""
+
+    draft: Manifest  # without files and measured errors
+    cases: tuple[GoldenCase, ...]  # with whole arrays
+    checkpoint: Path  # the root that was read
+
+
+def _stage(
+    checkpoint_dir: Path, folder: Path, decoder_dtype: DecoderDtype, name: str, progress: Callable[[str], None]
+) -> _Staged:
+    """Write decoder, golden values and graphs."""
+    progress(STEPS[0])
+    checkpoint = load_checkpoint(checkpoint_dir)
+    draft = manifest_of(checkpoint, name=name, decoder_dtype=decoder_dtype)
+    _check_space(checkpoint, folder, decoder_dtype)
     progress(STEPS[1])
-    write_encoders(checkpoint.model, folder)
-    progress(STEPS[2])
     write_gguf(_llm_folder(checkpoint), folder / DECODER, decoder_dtype, ensure_tokens=MEDIA_TOKENS)
-    progress(STEPS[3])
+    progress(STEPS[2])
     cases = tuple(golden_cases(checkpoint))
     write_golden(folder / GOLDEN, tuple(case.resampled() for case in cases))
-    return cases
-
-
-def _with_errors(
-    checkpoint: Checkpoint, draft: Manifest, decoder_dtype: DecoderDtype, errors: Mapping[str, StageError]
-) -> Manifest:
-    return manifest_of(checkpoint, name=draft.name, decoder_dtype=decoder_dtype, errors=errors)
+    progress(STEPS[3])
+    write_encoders(checkpoint.model, folder)
+    return _Staged(draft, cases, folder_of(checkpoint))
 
 
 def _llm_folder(checkpoint: Checkpoint) -> Path:
@@ -125,7 +129,7 @@ def _llm_folder(checkpoint: Checkpoint) -> Path:
     return folder_of(checkpoint) / checkpoint.config.folders.get("llm", "llm")
 
 
-def _staged(folder: Path, draft: Manifest) -> Bundle:
+def _unchecked(folder: Path, draft: Manifest) -> Bundle:
     """The staged files as a bundle whose hashes nobody has computed yet."""
     entries = {p.name: FileEntry(sha256="", bytes=p.stat().st_size) for p in sorted(folder.iterdir())}
     return Bundle(path=folder, manifest=replace(draft, files=entries))

@@ -35,16 +35,13 @@ class StageError:
     limit: float
 
 
-def manifest_of(
-    checkpoint: Checkpoint, *, name: str, decoder_dtype: DecoderDtype, errors: Mapping[str, StageError]
-) -> Manifest:
-    """Describe a checkpoint as a bundle.
+def manifest_of(checkpoint: Checkpoint, *, name: str, decoder_dtype: DecoderDtype) -> Manifest:
+    """Describe a checkpoint as a bundle; its files and measured errors are still missing.
 
     Args:
         checkpoint: As read from its folder.
         name: Of the bundle.
         decoder_dtype: Of the decoder's weights.
-        errors: What the parity check measured, by stage; empty while nothing is measured yet.
 
     Raises:
         CheckpointError: The robot cannot do what a config of the checkpoint asks for.
@@ -60,9 +57,14 @@ def manifest_of(
         prompt=prompt_spec(checkpoint),
         depth=DepthSpec(),
         files={},
-        tolerances={s: Tolerance(e.limit, rounded_up(e.measured)) for s, e in sorted(errors.items())},
+        tolerances={},
         lineage=Lineage(checkpoint_sha256=checkpoint.source_hash, parent_sha256=None, versions=library_versions()),
     )
+
+
+def tolerances_of(errors: Mapping[str, StageError]) -> dict[str, Tolerance]:
+    """What the parity check measured, as the manifest states it."""
+    return {stage: Tolerance(e.limit, rounded_up(e.measured)) for stage, e in sorted(errors.items())}
 
 
 def licence_of(checkpoint: Checkpoint) -> str:

@@ -124,16 +124,22 @@ def _trace(graph: EncoderGraph) -> Any:
     parameter = next(graph.module.parameters())
     # two tiles: torch.export takes a size of one for a constant
     example = torch.zeros((2, *graph.tile_shape), dtype=parameter.dtype, device=parameter.device)
-    return torch.onnx.export(
-        graph.module,
-        (example,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[graph.input_name],
-        output_names=[graph.output_name],
-        dynamic_shapes=({0: torch.export.Dim("tiles")},),
-        verbose=False,
-    )
+    try:
+        return torch.onnx.export(
+            graph.module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[graph.input_name],
+            output_names=[graph.output_name],
+            dynamic_shapes=({0: torch.export.Dim("tiles")},),
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise BundleInvalid(
+            f"torch {torch.__version__} cannot export {graph.file}: {str(error).splitlines()[0]} Use a torch release "
+            "named in constraints.txt."
+        ) from error
 
 
 @contextmanager
