@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardware.camera.open import open_camera, open_recorder
-
 from edge_runtime import terminal
 from edge_runtime.annotate import annotated, write_picture
 from edge_runtime.bundle import default_bundle
@@ -28,6 +26,7 @@ from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import EndOfRecording
+from hardware.camera.open import open_camera, open_recorder
 from hardware.geometry import Intrinsics, read_intrinsics
 
 _log = logging.getLogger(__name__)

@@ -105,7 +105,7 @@ def _prove_native(bundle: Bundle | None) -> Proof:
 
 def _prove_camera(timeout_s: float = 20.0) -> Proof:
     """Ask the SDK for devices, in a child: loading it or enumerating USB can hang."""
-    command = [sys.executable, "-m", "hardware.camera.realsense"]
+    command = [sys.executable, "-m", "hardware.camera.devices"]
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
@@ -121,7 +121,7 @@ def _prove_camera(timeout_s: float = 20.0) -> Proof:
 
 
 def _libraries() -> dict[str, str]:
-    installed = {d.metadata["Name"].lower(): d.version for d in distributions()}
+    installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions()}
     return {name: installed[name] for name in _LIBRARIES if name in installed}
 
 
@@ -152,7 +152,7 @@ def _warnings(
                 "rebuild llama-cpp-python with the flags of hardware/deploy/build_llama.sh",
             )
         )
-    broken = [p.name for p in providers if not p.ok]
+    broken = [p.name for p in providers if not p.ok and p.name in _GPU_PROVIDERS]
     if broken:
         found.append(Advice(f"listed but cannot run an inference: {', '.join(broken)}", "install a matching wheel"))
     if board.is_jetson and not any(p.ok and p.name in _GPU_PROVIDERS for p in providers):

@@ -4,7 +4,10 @@ An encoder is a tower and a projector, or one graph that fuses them. For dynamic
 scales are merged between the two. Native errors leave this module as ours.
 """
 
+import json
 import logging
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +35,15 @@ _BATCH_TILES = 4
 class _Graph:
     """One ONNX graph with one input and one output."""
 
-    def __init__(self, path: Path, providers: Sequence[str], n_threads: int | None) -> None:
+    def __init__(
+        self, path: Path, providers: Sequence[str], n_threads: int | None, *, profile_prefix: str | None = None
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only; what matters is raised
+        if profile_prefix is not None:
+            options.enable_profiling, options.profile_file_prefix = True, profile_prefix
         if n_threads is not None:
             options.intra_op_num_threads = n_threads
         # Threads that spin between runs take the cores the decoder needs next.
@@ -55,6 +62,10 @@ class _Graph:
             (output,) = self._session.run(None, {self._input: tiles})
         result: F32 = np.asarray(output, np.float32)
         return result
+
+    def end_profiling(self) -> str:
+        """Stop profiling and give the file it was written to."""
+        return str(self._session.end_profiling())
 
 
 class Encoders:
@@ -163,6 +174,28 @@ def available_providers() -> list[str]:
     import onnxruntime
 
     return list(onnxruntime.get_available_providers())
+
+
+def nodes_by_provider(graph: Path, provider: str, tiles: F32) -> dict[str, int]:
+    """Run a graph once and count on which provider its nodes really ran.
+
+    ONNX Runtime moves nodes a provider cannot run to the CPU without a word; only its profile tells.
+
+    Args:
+        graph: An ONNX file.
+        provider: The provider to ask for.
+        tiles: float32 input of the graph.
+
+    Raises:
+        BundleInvalid: The graph cannot be loaded with this provider.
+        InferenceError: It failed when it ran.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = _Graph(graph, [provider], None, profile_prefix=f"{folder}/profile")
+        session.run(tiles)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ran = [e["args"]["provider"] for e in events if e.get("cat") == "Node" and "provider" in e.get("args", {})]
+    return dict(Counter(ran))
 
 
 def _through(graphs: Sequence[_Graph], tiles: F32) -> F32:

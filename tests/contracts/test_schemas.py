@@ -90,6 +90,7 @@ GOOD = {
         {
             "kind": "doctor", "ok": False, "board": {"model": "unknown", "cores": 2},
             "memory_mib": {"total": 8000, "available": 5000},
+        "bundle": {"ok": True, "detail": "nano"},
             "providers": [{"name": "CPUExecutionProvider", "ok": True, "detail": "ran"}],
             "native": {"ok": True, "detail": "Q4_0 ran"}, "camera": {"ok": False, "detail": "none found"},
             "warnings": [{"what": "no camera", "fix": "plug one in"}],

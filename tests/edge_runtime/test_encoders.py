@@ -87,8 +87,15 @@ def test_an_unknown_provider_names_what_there_is(bundle: Bundle) -> None:
 
 def test_providers_are_proven_in_a_child_process(bundle: Bundle) -> None:
     verdicts = {v.name: v for v in prove_providers(bundle)}
-    assert set(verdicts) == set(available_providers())
+    assert set(verdicts) == set(available_providers()) - {"AzureExecutionProvider"}
     assert verdicts["CPUExecutionProvider"].ok, verdicts
+
+
+def test_a_silent_fallback_is_not_taken_for_a_run(bundle: Bundle) -> None:
+    """Every build lists Azure; asked for it, ONNX Runtime runs the graph on the CPU and says nothing."""
+    tiles = random_tiles(bundle.manifest.image, 1).pixels
+    ran = door.nodes_by_provider(bundle.file("rgb_tower.onnx"), "AzureExecutionProvider", tiles)
+    assert set(ran) == {"CPUExecutionProvider"}
 
 
 def test_a_provider_that_cannot_run_fails_with_a_reason(bundle: Bundle, tmp_path: Path) -> None:
