@@ -46,7 +46,7 @@ FITTING = (
     "[(0.3,0.6)]",
     "[(0.1234, 1.0000), (1.0, 0.0)]",
     "[(0.1, 0.2),(0.3, 0.4), (0.5, 0.6)]",
-    "<think>Step1: [Position] [pen holder]: [(0.139, 0.628)] é 你</think><answer>[(0.341, 0.610)]</answer>",
+    "<think>Step1: [Position] [pen holder]: [(0.139, 0.628)]</think><answer>[(0.341, 0.610)]</answer>",
     "<think>a\nb\tc</think>\n<answer>[(0.341, 0.610)]</answer>",
 )
 OUTSIDE = (
@@ -75,6 +75,7 @@ OUTSIDE = (
     "<think></think><answer>[(0.3, 0.6)]</answer>",
     "<think>a</think>[(0.3, 0.6)]",
     "<think>a<b</think><answer>[(0.3, 0.6)]</answer>",
+    "<think>a 你 b</think><answer>[(0.3, 0.6)]</answer>",
     "<think>a\x1bb</think><answer>[(0.3, 0.6)]</answer>",
     "<think>a</think><answer>[(0.3, 0.6)]</answer>.",
 )
@@ -114,7 +115,7 @@ def test_bounds_on_points_and_thought(decoder: Decoder) -> None:
     small = points_grammar(max_points=2, max_thought_characters=3)
     assert allows(decoder, small, "[(0.1, 0.1), (0.1, 0.1)]")
     assert not allows(decoder, small, "[(0.1, 0.1), (0.1, 0.1), (0.1, 0.1)]")
-    assert allows(decoder, small, "<think>你b好</think><answer>[(0.1, 0.1)]</answer>")
+    assert allows(decoder, small, "<think>abc</think><answer>[(0.1, 0.1)]</answer>")
     assert not allows(decoder, small, "<think>abcd</think><answer>[(0.1, 0.1)]</answer>")
 
 
@@ -133,7 +134,7 @@ def test_no_random_model_leaves_the_grammar_or_rambles(decoder: Decoder) -> None
 
 
 def test_longest_answer_fits_its_bound(decoder: Decoder) -> None:
-    longest = f"<think>{'😀' * 400}</think>\n\n<answer>[{', '.join(['(0.1234, 0.5678)'] * 12)}]</answer>"
+    longest = f"<think>{'z' * 1200}</think>\n\n<answer>[{', '.join(['(0.1234, 0.5678)'] * 12)}]</answer>"
     assert allows(decoder, points_grammar(), longest)
     assert len(longest.encode()) + 1 <= longest_answer_tokens()
 
