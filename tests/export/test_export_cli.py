@@ -17,7 +17,8 @@ from export.cli import app
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema" / "export.json"
 
 
-def test_the_last_line_follows_the_schema(checkpoint_folder: Callable, tmp_path: Path) -> None:
+def test_the_last_line_follows_the_schema(exported: Callable, checkpoint_folder: Callable, tmp_path: Path) -> None:
+    """Also: exporting again gives the same graphs and golden values, bit for bit."""
     out = tmp_path / "bundle"
     result = CliRunner().invoke(app, [str(checkpoint_folder("rgb_only")), str(out), "--json", "--name", "tiny"])
     assert result.exit_code == 0
@@ -28,6 +29,9 @@ def test_the_last_line_follows_the_schema(checkpoint_folder: Callable, tmp_path:
     assert (found["name"], found["bytes"], found["bundle"]) == ("tiny", bundle.bytes, str(out))
     assert bundle.manifest.recipe == "fp32-f16"
     assert set(found["parity"]) == set(bundle.manifest.tolerances)
+    before = exported("rgb_only").result.bundle.manifest
+    same = [name for name, entry in before.files.items() if bundle.manifest.files[name] == entry]
+    assert same == ["golden.npz", "rgb_projector.onnx", "rgb_tower.onnx"]
 
 
 def test_people_get_a_table(exported: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_files_say_nothing_about_the_machine(exported: Callable) -> None:
         assert not onnx.load(made.path / graph.file).metadata_props
 
 
+@pytest.mark.slow
 def test_two_processes_export_the_same_bytes(exported: Callable, tmp_path: Path) -> None:
     """Graphs, decoder, golden values and manifest."""
     made = exported("rgb_only")
