@@ -7,7 +7,7 @@ import pytest
 
 from edge_runtime.errors import BundleInvalid
 from edge_runtime.golden import GoldenCase, Sampled, read_golden, write_golden
-from edge_runtime.records import MetricDepth, View
+from edge_runtime.records import MetricDepth, Modality, View
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -17,7 +17,7 @@ def noise(*shape: int) -> np.ndarray:
 def case(*, depth: bool) -> GoldenCase:
     depth_m = noise(4, 6)
     depth_m[0, 0] = np.nan
-    modalities = ("image", "depth") if depth else ("image",)
+    modalities: tuple[Modality, ...] = ("image", "depth") if depth else ("image",)
     return GoldenCase(
         name="näme",
         instruction='zeig auf "Tasse" 杯',

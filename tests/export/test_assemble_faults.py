@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,13 +37,13 @@ export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), progress=progress)
 
 
 @pytest.fixture
-def source(checkpoint_folder: Callable, tmp_path: Path) -> Path:
+def source(checkpoint_folder: Callable[[str], Path], tmp_path: Path) -> Path:
     """A checkpoint that a test may damage."""
     return Path(shutil.copytree(checkpoint_folder("rgb_only"), tmp_path / "checkpoint"))
 
 
 @pytest.fixture
-def old_bundle(exported: Callable, tmp_path: Path) -> Path:
+def old_bundle(exported: Callable[[str], Any], tmp_path: Path) -> Path:
     """A bundle at the place where a test exports to."""
     return Path(shutil.copytree(exported("rgb_only").path, tmp_path / "bundle"))
 
@@ -70,7 +71,7 @@ def files_end_at(limit_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("file", "share"), [("decoder.gguf", 0.01), ("rgb_tower.onnx", 0.99)])
 def test_a_disk_that_fills_up_leaves_the_old_bundle(
-    checkpoint_folder: Callable, old_bundle: Path, file: str, share: float
+    checkpoint_folder: Callable[[str], Path], old_bundle: Path, file: str, share: float
 ) -> None:
     """Full within this file; those written before it are smaller."""
     limit_bytes = int(share * (old_bundle / file).stat().st_size)
@@ -81,24 +82,24 @@ def test_a_disk_that_fills_up_leaves_the_old_bundle(
 
 
 def test_too_little_space_is_said_before_anything_is_written(
-    checkpoint_folder: Callable, old_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_folder: Callable[[str], Path], old_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(old_bundle)
-    monkeypatch.setattr(assemble.shutil, "disk_usage", lambda _: usage._replace(free=1 << 16))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 16))
     begun: list[str] = []
     with nothing_lost(old_bundle), pytest.raises(StorageError, match=r"takes about .* 0 MiB free"):
         export_bundle(checkpoint_folder("rgb_only"), old_bundle, progress=begun.append)
     assert begun == [STEPS[0]]
 
 
-def test_a_folder_that_cannot_be_made_is_named(checkpoint_folder: Callable, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(checkpoint_folder: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         export_bundle(checkpoint_folder("rgb_only"), tmp_path / "file" / "bundle")
 
 
 def test_a_broken_limit_leaves_the_old_bundle(
-    checkpoint_folder: Callable, old_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_folder: Callable[[str], Path], old_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copy_encoders(_model: object, folder: Path) -> None:  # tracing again would take seconds
         for path in old_bundle.glob("*.onnx"):
@@ -112,7 +113,9 @@ def test_a_broken_limit_leaves_the_old_bundle(
 
 
 @pytest.mark.parametrize("step", [STEPS[3]])
-def test_a_killed_export_leaves_the_old_bundle(checkpoint_folder: Callable, old_bundle: Path, step: str) -> None:
+def test_a_killed_export_leaves_the_old_bundle(
+    checkpoint_folder: Callable[[str], Path], old_bundle: Path, step: str
+) -> None:
     before = manifest_sha256(old_bundle)
     child = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED_EXPORT, checkpoint_folder("rgb_only"), old_bundle, step],
@@ -130,7 +133,7 @@ def test_a_killed_export_leaves_the_old_bundle(checkpoint_folder: Callable, old_
     assert open_bundle(old_bundle, full_hash=True)
 
 
-def test_a_folder_that_is_no_bundle_is_never_replaced(checkpoint_folder: Callable, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_never_replaced(checkpoint_folder: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").write_text("mine")
     with pytest.raises(ConfigError, match="is not a bundle"):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -17,7 +18,9 @@ from export.cli import app
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schema" / "export.json"
 
 
-def test_the_last_line_follows_the_schema(exported: Callable, checkpoint_folder: Callable, tmp_path: Path) -> None:
+def test_the_last_line_follows_the_schema(
+    exported: Callable[[str], Any], checkpoint_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     """Also: exporting again gives the same graphs and golden values, bit for bit."""
     out = tmp_path / "bundle"
     result = CliRunner().invoke(app, [str(checkpoint_folder("rgb_only")), str(out), "--json", "--name", "tiny"])
@@ -34,7 +37,7 @@ def test_the_last_line_follows_the_schema(exported: Callable, checkpoint_folder:
     assert same == ["golden.npz", "rgb_projector.onnx", "rgb_tower.onnx"]
 
 
-def test_people_get_a_table(exported: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_get_a_table(exported: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     made = exported("rgb_only").result
     monkeypatch.setattr("export.assemble.export_bundle", lambda *_args, **_kwargs: made)
     result = CliRunner().invoke(app, ["some-checkpoint", "some-bundle"])

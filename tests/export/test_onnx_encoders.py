@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,7 +45,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("variant", SEEDED)
-def test_graphs_equal_torch_for_any_number_of_tiles(exported: Callable, variant: str) -> None:
+def test_graphs_equal_torch_for_any_number_of_tiles(exported: Callable[[str], Any], variant: str) -> None:
     made = exported(variant)
     graphs = encoder_graphs(made.checkpoint.model)
     assert {g.file for g in graphs} == {n for n in made.result.bundle.manifest.files if n.endswith(".onnx")}
@@ -58,7 +59,7 @@ def test_graphs_equal_torch_for_any_number_of_tiles(exported: Callable, variant:
             assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max(), (graph.file, count)
 
 
-def test_a_shared_tower_and_missing_depth_have_no_graph_of_their_own(checkpoint_folder: Callable) -> None:
+def test_a_shared_tower_and_missing_depth_have_no_graph_of_their_own(checkpoint_folder: Callable[[str], Path]) -> None:
     files = {
         v: {g.file for g in encoder_graphs(load_checkpoint(checkpoint_folder(v)).model)} for v in ("shared", "rgb_only")
     }
@@ -66,7 +67,7 @@ def test_a_shared_tower_and_missing_depth_have_no_graph_of_their_own(checkpoint_
     assert files["rgb_only"] == {"rgb_tower.onnx", "rgb_projector.onnx"}
 
 
-def test_graphs_hold_plain_operators_named_after_modules(exported: Callable) -> None:
+def test_graphs_hold_plain_operators_named_after_modules(exported: Callable[[str], Any]) -> None:
     made = exported("dynamic")
     for graph in encoder_graphs(made.checkpoint.model):
         model = onnx.load(made.path / graph.file)
@@ -82,18 +83,18 @@ def test_graphs_hold_plain_operators_named_after_modules(exported: Callable) -> 
         assert used  # the layers that run; those behind the selected hidden state are left out
         for name in used:
             (tensor,) = (t for t in model.graph.initializer if t.name == f"{name}/weight")
-            linear = graph.module.get_submodule(name)
-            assert np.array_equal(onnx.numpy_helper.to_array(tensor), linear.weight.detach().numpy().T)
+            weight = graph.module.get_parameter(f"{name}.weight")
+            assert np.array_equal(onnx.numpy_helper.to_array(tensor), weight.detach().numpy().T)
 
 
-def test_unused_layers_and_heads_are_left_out(exported: Callable) -> None:
+def test_unused_layers_and_heads_are_left_out(exported: Callable[[str], Any]) -> None:
     made = exported("dynamic")
     tower = made.checkpoint.model.vision_tower
     names = {t.name for t in onnx.load(made.path / "rgb_tower.onnx").graph.initializer}
     assert not any(f"layers.{tower.layers_run}." in name or "post_layernorm" in name for name in names)
 
 
-def test_files_say_nothing_about_the_machine(exported: Callable) -> None:
+def test_files_say_nothing_about_the_machine(exported: Callable[[str], Any]) -> None:
     made = exported("dynamic")
     suspicious = [str(Path.home()), str(Path.cwd()), str(made.path), "site-packages", "aten"]
     for graph in encoder_graphs(made.checkpoint.model):
@@ -103,7 +104,7 @@ def test_files_say_nothing_about_the_machine(exported: Callable) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_export_the_same_bytes(exported: Callable, tmp_path: Path) -> None:
+def test_two_processes_export_the_same_bytes(exported: Callable[[str], Any], tmp_path: Path) -> None:
     """Graphs, decoder, golden values and manifest."""
     made = exported("rgb_only")
     out = tmp_path / made.path.name
@@ -122,7 +123,9 @@ def test_two_processes_export_the_same_bytes(exported: Callable, tmp_path: Path)
     assert hashes(out) == hashes(made.path)
 
 
-def test_large_weights_lie_beside_the_graph_and_the_model_stays_as_it_was(exported: Callable, tmp_path: Path) -> None:
+def test_large_weights_lie_beside_the_graph_and_the_model_stays_as_it_was(
+    exported: Callable[[str], Any], tmp_path: Path
+) -> None:
     made = exported("rgb_only")
     model = made.checkpoint.model
     config, names = model.vision_tower.vision_model.config, list(model.state_dict())

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from export.parity import ParityReport, check_parity
 
 
 @pytest.fixture(scope="module")
-def cases(exported: Callable) -> tuple[GoldenCase, ...]:
+def cases(exported: Callable[[str], Any]) -> tuple[GoldenCase, ...]:
     return tuple(golden_cases(exported("dynamic").checkpoint))
 
 
-def copied(exported: Callable, tmp_path: Path, **swaps: str) -> Bundle:
+def copied(exported: Callable[[str], Any], tmp_path: Path, **swaps: str) -> Bundle:
     """The bundle with some of its files replaced by others of it, hashes unchecked."""
     made = exported("dynamic").result.bundle
     shutil.copytree(made.path, tmp_path / "bundle")
@@ -34,7 +35,7 @@ def failed(report: ParityReport) -> set[str]:
     return {stage for stage, error in report.stages.items() if not error.measured <= error.limit}
 
 
-def test_an_honest_bundle_passes(exported: Callable, cases: tuple[GoldenCase, ...]) -> None:
+def test_an_honest_bundle_passes(exported: Callable[[str], Any], cases: tuple[GoldenCase, ...]) -> None:
     made = exported("dynamic")
     report = check_parity(made.result.bundle, cases, decoder_dtype="f32")
     assert report.broken == ()
@@ -54,7 +55,11 @@ def test_an_honest_bundle_passes(exported: Callable, cases: tuple[GoldenCase, ..
     ],
 )
 def test_a_wrong_graph_is_named(
-    exported: Callable, cases: tuple[GoldenCase, ...], tmp_path: Path, swap: dict[str, str], stages: set[str]
+    exported: Callable[[str], Any],
+    cases: tuple[GoldenCase, ...],
+    tmp_path: Path,
+    swap: dict[str, str],
+    stages: set[str],
 ) -> None:
     report = check_parity(copied(exported, tmp_path, **swap), cases, decoder_dtype="f32")
     assert failed(report) == stages
@@ -62,7 +67,7 @@ def test_a_wrong_graph_is_named(
         report.require()
 
 
-def test_another_answer_is_named(exported: Callable, cases: tuple[GoldenCase, ...]) -> None:
+def test_another_answer_is_named(exported: Callable[[str], Any], cases: tuple[GoldenCase, ...]) -> None:
     case = cases[0]
     step = int(case.margins.argmax())
     other = case.greedy_ids.copy()
@@ -72,7 +77,9 @@ def test_another_answer_is_named(exported: Callable, cases: tuple[GoldenCase, ..
     assert any("reads differently" in reason for reason in report.broken)
 
 
-def test_a_doubtful_step_is_not_held_against_the_decoder(exported: Callable, cases: tuple[GoldenCase, ...]) -> None:
+def test_a_doubtful_step_is_not_held_against_the_decoder(
+    exported: Callable[[str], Any], cases: tuple[GoldenCase, ...]
+) -> None:
     case = cases[0]
     last = len(case.greedy_ids) - 1
     other, margins = case.greedy_ids.copy(), case.margins.copy()
@@ -82,7 +89,7 @@ def test_a_doubtful_step_is_not_held_against_the_decoder(exported: Callable, cas
     assert check_parity(exported("dynamic").result.bundle, [doubtful], decoder_dtype="f32").different_text == ()
 
 
-def test_another_prompt_is_named(exported: Callable, cases: tuple[GoldenCase, ...]) -> None:
+def test_another_prompt_is_named(exported: Callable[[str], Any], cases: tuple[GoldenCase, ...]) -> None:
     case = replace(cases[0], prompt_ids=np.append(cases[0].prompt_ids, 5).astype(np.int32))
     report = check_parity(exported("dynamic").result.bundle, [case], decoder_dtype="f32")
     assert report.different_text == (case.name,)
@@ -96,7 +103,7 @@ def test_no_number_slips_through_a_limit(measured: float) -> None:
 
 
 def test_the_stored_golden_values_are_the_ones_that_were_checked(
-    exported: Callable, cases: tuple[GoldenCase, ...]
+    exported: Callable[[str], Any], cases: tuple[GoldenCase, ...]
 ) -> None:
     stored = read_golden(exported("dynamic").path / "golden.npz")
     assert [case.name for case in stored] == [case.name for case in cases] == ["rgb", "rgbd", "wide"]

@@ -106,7 +106,7 @@ def _part(kind: str, value: str) -> Part:
 
 
 @pytest.fixture(scope="module")
-def pipelines(exported: Callable) -> Iterator[Callable[[str], Pipeline]]:
+def pipelines(exported: Callable[[str], Any]) -> Iterator[Callable[[str], Pipeline]]:
     """Pipelines with F32 decoders and exact caches."""
     opened: dict[str, Pipeline] = {}
     with ExitStack() as stack:
@@ -168,7 +168,7 @@ def test_pixels_features_and_embeddings(case: Case) -> None:
             assert worst(blocks[: len(projected)], projected) <= ENCODER_TOLERANCE
 
 
-def test_what_enters_the_decoder(case: Case, exported: Callable) -> None:
+def test_what_enters_the_decoder(case: Case, exported: Callable[[str], Any]) -> None:
     """All blocks at their places, S2 ones re-assembled, and the newline after each."""
     table = exported(case.variant).checkpoint.model.llm.get_input_embeddings().weight.detach().numpy()
     rows = [s.embeds if isinstance(s, EmbedSegment) else table[s.ids] for s in case.segments()]
