@@ -1,0 +1,166 @@
+"""Words for things: plurals, articles, synonyms, and which words may mean which nouns.
+
+Knows English, not scenes. A noun it has never heard of works too: regular plural, no synonyms, fits only itself.
+"""
+
+from dataclasses import dataclass
+
+Verdict = bool | None
+
+OBJECT = "object"
+ANY_WORDS = {OBJECT: "objects", "thing": "things", "item": "items"}
+
+IRREGULAR_PLURALS = {
+    "knife": "knives",
+    "loaf": "loaves",
+    "shelf": "shelves",
+    "scissors": "pairs of scissors",
+    "glasses": "pairs of glasses",
+    "pliers": "pairs of pliers",
+    "mouse": "mice",
+    "box of tissues": "boxes of tissues",
+    "bread": "loaves of bread",
+    "toast": "pieces of toast",
+    "dice": "dice",
+}
+
+# Other words for a noun that mean nothing else on a table.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "mug": ("coffee mug",),
+    "cup": ("drinking cup",),
+    "can": ("tin", "tin can"),
+    "plate": ("dinner plate",),
+    "cube": ("block",),
+    "box": ("carton",),
+    "bottle": ("flask",),
+    "laptop": ("notebook computer",),
+    "remote": ("remote control",),
+    "pen holder": ("pen cup",),
+    "frying pan": ("skillet",),
+    "milk carton": ("carton of milk",),
+    "cereal box": ("box of cereal",),
+    "thermos": ("vacuum flask",),
+    "kettle": ("tea kettle",),
+    "book": ("hardback",),
+    "tray": ("serving tray",),
+    "basket": ("wicker basket",),
+    "phone": ("mobile phone", "cell phone"),
+    "marker": ("felt pen",),
+    "cutting board": ("chopping board",),
+    "vase": ("flower vase",),
+    "lamp": ("desk lamp",),
+}
+
+# Nouns that people use for one another: where two of a group are in a scene, neither word is safe for the other.
+CONFUSABLE: tuple[frozenset[str], ...] = (
+    frozenset({"mug", "cup", "teacup", "coffee cup"}),
+    frozenset({"can", "tin", "tin can", "jar", "cylinder"}),
+    frozenset({"plate", "dish", "saucer"}),
+    frozenset({"bowl", "dish", "ramekin"}),
+    frozenset({"box", "carton", "cereal box", "milk carton", "milk", "cereal"}),
+    frozenset({"cube", "block", "dice", "box", "brick"}),
+    frozenset({"bottle", "flask", "thermos"}),
+    frozenset({"pan", "frying pan", "skillet", "pot"}),
+    frozenset({"pen", "pencil", "marker"}),
+    frozenset({"glass", "tumbler", "cup"}),
+    frozenset({"tray", "board", "cutting board"}),
+    frozenset({"ball", "sphere"}),
+    frozenset({"bread", "loaf"}),
+    frozenset({"teapot", "kettle", "jug", "pitcher"}),
+    frozenset({"basket", "bin", "crate"}),
+    frozenset({"pen holder", "cup"}),
+)
+CONFUSABLE_COLOURS: tuple[frozenset[str], ...] = (
+    frozenset({"grey", "gray", "silver"}),
+    frozenset({"purple", "violet"}),
+    frozenset({"brown", "wooden", "tan"}),
+    frozenset({"white", "cream", "beige"}),
+    frozenset({"cyan", "turquoise", "teal", "light blue"}),
+    frozenset({"pink", "magenta"}),
+)
+
+RANKS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+_SILENT_H = ("hour", "honest", "heir")
+_SOUNDS_LIKE_CONSONANT = ("uni", "use", "uten", "euro", "one", "ukulele")
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a thing is called: "mug", "red mug", "red object", "object"."""
+
+    noun: str | None  # None: any object
+    colour: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The plain words, singular."""
+        return " ".join(w for w in (self.colour, self.noun or OBJECT) if w)
+
+    def fits(self, noun: str, colour: str | None) -> Verdict:
+        """Whether a thing of that noun and colour would be called so; None where people differ."""
+        return _and(self._fits_noun(noun), self._fits_colour(colour))
+
+    def _fits_noun(self, noun: str) -> Verdict:
+        if self.noun is None or noun == self.noun:
+            return True
+        return None if confusable(noun, self.noun) else False
+
+    def _fits_colour(self, colour: str | None) -> Verdict:
+        if self.colour is None or colour == self.colour:
+            return True
+        if colour is None:
+            return None
+        return None if _share_group(colour, self.colour, CONFUSABLE_COLOURS) else False
+
+
+def confusable(noun: str, other: str) -> bool:
+    """Whether people use one word for the other: a shared group, or one contains the other ("pan", "frying pan")."""
+    return _share_group(noun, other, CONFUSABLE) or noun.endswith(f" {other}") or other.endswith(f" {noun}")
+
+
+def plural(noun: str) -> str:
+    """More than one of it."""
+    if noun in IRREGULAR_PLURALS:
+        return IRREGULAR_PLURALS[noun]
+    if noun in ANY_WORDS:
+        return ANY_WORDS[noun]
+    first, of, rest = noun.partition(" of ")
+    if of:
+        return f"{plural(first)}{of}{rest}"
+    *before, last = noun.split(" ")
+    return " ".join([*before, IRREGULAR_PLURALS.get(last, _regular_plural(last))])
+
+
+def article(words: str) -> str:
+    """The indefinite article with its words: "an orange mug"."""
+    low = words.lower()
+    vowel = (low[0] in "aeiou" and not low.startswith(_SOUNDS_LIKE_CONSONANT)) or low.startswith(_SILENT_H)
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def safe_synonyms(noun: str, nouns_in_scene: frozenset[str]) -> tuple[str, ...]:
+    """Other words for a noun that fit nothing else in the scene."""
+    others = nouns_in_scene - {noun}
+    return tuple(
+        word
+        for word in SYNONYMS.get(noun, ())
+        if not any(word == other or confusable(word, other) for other in others)
+    )
+
+
+def _regular_plural(word: str) -> str:
+    if word.endswith(("s", "x", "z", "ch", "sh")) or word in {"tomato", "potato", "mango"}:
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def _share_group(a: str, b: str, groups: tuple[frozenset[str], ...]) -> bool:
+    return any(a in group and b in group for group in groups)
+
+
+def _and(a: Verdict, b: Verdict) -> Verdict:
+    if a is False or b is False:
+        return False
+    return None if a is None or b is None else True
