@@ -26,6 +26,9 @@ from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, In
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
 from edge_runtime.token_text import TokenText
 
+# Less work than this per thread and token is over before the threads have met at llama.cpp's barriers; on a busy
+# machine they then spin for each other's time slice (docs/decisions.md).
+WEIGHT_BYTES_PER_THREAD: Final = 8 << 20
 CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
 NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
@@ -79,7 +82,7 @@ class Decoder:
             use_extra_bufts: let llama.cpp repack weights for this processor. A badly built library
                 crashes there on some machines: ask edge_runtime/native_check.py first.
             kv_type: storage of the KV cache.
-            n_threads: computing threads; default: the processors this process may use.
+            n_threads: computing threads; default: the processors this process may use, fewer for a small model.
             n_batch: most rows handed to llama.cpp at once.
             n_ubatch: most rows computed at once.
             n_gpu_layers: layers put on a GPU if the library was built for one; -1 means all.
@@ -89,7 +92,7 @@ class Decoder:
             BundleInvalid: not a GGUF file, truncated, or without a stop token of that name.
             InferenceError: llama-cpp-python cannot be loaded.
         """
-        threads = n_threads or len(os.sched_getaffinity(0))
+        threads = n_threads or _useful_threads(path)
         with ExitStack() as stack:
             library = _library()
             model = _load_model(library, path, use_extra_bufts, n_gpu_layers)
@@ -354,6 +357,12 @@ def _on_native_log(errors: deque[str], level: int, text: bytes | None) -> None:
     if level == NATIVE_ERROR:
         errors.append(line)
     _log.debug("llama.cpp: %s", line)
+
+
+def _useful_threads(path: Path) -> int:
+    """As many threads as the model's weights keep busy, and at most the processors this process may use."""
+    size_bytes = path.stat().st_size if path.is_file() else 0  # a missing file is named when it is loaded
+    return max(1, min(size_bytes // WEIGHT_BYTES_PER_THREAD, len(os.sched_getaffinity(0))))
 
 
 def _load_model(library: NativeLibrary, path: Path, use_extra_bufts: bool, n_gpu_layers: int) -> int:
