@@ -1,0 +1,15 @@
+"""What can go wrong while simulating (root of the tree: hardware/errors.py)."""
+
+from edge_runtime.errors import DataError, DeviceError
+
+
+class GraphicsMissing(DeviceError):
+    """No OpenGL to render with; the message names the system packages."""
+
+
+class SceneImpossible(DataError):
+    """No scene could be drawn under the given constraints within the allowed tries."""
+
+
+class ShardInvalid(DataError):
+    """A dataset folder is damaged or was made with other settings."""
