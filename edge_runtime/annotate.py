@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_runtime.bundle import storage_errors
 from edge_runtime.records import U8, Answer, PointedAt
+from hardware.storage import storage_errors
 
 _Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 

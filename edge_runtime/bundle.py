@@ -11,8 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +20,13 @@ import edge_runtime
 from edge_runtime import bundle_shapes
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import (
-    BundleError,
     BundleInvalid,
     BundleMissing,
     BundleTampered,
     ConfigError,
-    StorageError,
 )
 from edge_runtime.manifest import FileEntry, Manifest, read_manifest
+from hardware.storage import replace_folder, storage_errors
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -226,7 +224,7 @@ class BundleWriter:
             bundle_shapes.check(self.path, complete)  # before the old bundle goes
             _write_durably(self.path / MANIFEST, json.dumps(complete.to_json(), indent=1, sort_keys=True) + "\n")
             self.path.chmod(0o755)  # mkdtemp made it private; a service reads it as another user
-            _swap(self.path, self._out)
+            replace_folder(self.path, self._out)
         self._staging = None
         return open_bundle(self._out)
 
@@ -243,18 +241,6 @@ class BundleWriter:
         return {p.name: FileEntry(sha256=file_sha256(p), bytes=p.stat().st_size) for p in files}
 
 
-@contextmanager
-def storage_errors(out: Path) -> Iterator[None]:
-    """Turn an `OSError` while writing `out` into a `StorageError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {out}: {error.strerror or error}. Free some space or choose another folder; "
-            "nothing that was there before has been changed."
-        ) from error
-
-
 def _refuse_to_replace_other_things(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ConfigError(f"{out} exists and is not a bundle; choose a new or empty folder")
@@ -269,29 +255,14 @@ def _write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _swap(staged: Path, out: Path) -> None:
-    """Put `staged` at `out`; an old bundle there is set aside first and put back if the move fails."""
-    if not out.exists():
-        staged.rename(out)
-        return
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old-"))
-    out.rename(aside / "bundle")
-    try:
-        staged.rename(out)
-    except OSError:
-        (aside / "bundle").rename(out)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 __all__ = [
     "Bundle",
-    "BundleError",
     "BundleWriter",
     "default_bundle",
     "file_sha256",
     "manifest_sha256",
     "open_bundle",
+    "replace_folder",
     "shipped_bundle",
+    "storage_errors",
 ]

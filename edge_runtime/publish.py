@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from edge_runtime.bundle import storage_errors
 from edge_runtime.errors import ConfigError
+from hardware.storage import storage_errors
 
 
 class Sink(Protocol):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from edge_runtime.bundle import storage_errors
+from edge_runtime.bundle import replace_folder, storage_errors
 from edge_runtime.errors import CheckpointError
 from train.model.config import PARTS, ModelConfig, read_config
 from train.model.vlm import SpatialVLM
@@ -218,7 +218,7 @@ def save_checkpoint(
         try:
             _write_into(staging, checkpoint, dtype, max_shard_bytes)
             staging.chmod(0o755)  # mkdtemp made it private
-            _swap(staging, out)
+            replace_folder(staging, out)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -259,19 +259,3 @@ def _refuse_to_replace_other_things(out: Path) -> None:
             f"{out} holds {foreign[:5]}, which are no parts of a checkpoint and would be lost; "
             "choose a new folder or the checkpoint's own"
         )
-
-
-def _swap(staged: Path, out: Path) -> None:
-    """Put `staged` at `out`; an old folder there is set aside first and put back if the move fails."""
-    if not out.exists():
-        staged.rename(out)
-        return
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old-"))
-    out.rename(aside / "old")
-    try:
-        staged.rename(out)
-    except OSError:
-        (aside / "old").rename(out)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -75,6 +75,11 @@ VARIANTS: Mapping[str, Shape] = {
         "resize", "mlp_downsample", dtype=torch.float32, grid=16, tower_width=64, tower_heads=2, tower_mlp=128,
         width=128, layers=4, heads=4, mlp=256, merges=320,
     ),
+    # the true sizes of RoboRefer-2B, but for the vocabulary: 5 GB of nothing, to see what an export needs
+    "shape_2b": Shape(
+        "dynamic", "mlp_downsample_3x3_fix", grid=32, tower_width=1152, tower_layers=27, tower_heads=16,
+        tower_mlp=4304, width=1536, layers=28, heads=12, kv_heads=2, mlp=8960, merges=320,
+    ),
 }  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def test_an_older_checkpoint_is_replaced(seeded_folder: Folder, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("fails", ["write_tensors", "_swap"])
+@pytest.mark.parametrize("fails", ["write_tensors", "replace_folder"])
 def test_the_old_checkpoint_stays_whole_when_writing_fails(
     seeded_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
