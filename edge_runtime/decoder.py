@@ -346,7 +346,17 @@ def _library() -> NativeLibrary:
     # A Python callback that fires while the interpreter is torn down would crash the process.
     atexit.register(native.llama_log_set, native.llama_log_callback(), None)
     native.llama_backend_init()
+    _close_at_exit(("outnull_file", "errnull_file"))
     return NativeLibrary(native, errors)
+
+
+def _close_at_exit(names: tuple[str, ...]) -> None:
+    """Close what the package opens on import and leaves to the interpreter's warnings: two handles of /dev/null."""
+    from llama_cpp import _utils as leftovers
+
+    for name in names:
+        if file := getattr(leftovers, name, None):
+            atexit.register(file.close)
 
 
 def _on_native_log(errors: deque[str], level: int, text: bytes | None) -> None:
