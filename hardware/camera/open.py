@@ -33,7 +33,7 @@ def open_camera(
     path = Path(spec)
     if path.suffix.lower() in RECORDING_SUFFIXES and not path.is_dir():
         return _recording(path, realtime=bool(realtime))
-    if path.is_dir():
+    if spec and path.is_dir():
         return StreamCamera(_folder(path, realtime=bool(realtime), loop=loop))
     raise CameraNotFound(f"no camera {spec!r}: neither a kind of camera nor a file or folder; known are {CHOICES}")
 

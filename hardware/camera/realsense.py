@@ -26,7 +26,13 @@ from hardware.geometry import DistortionModel, Extrinsics, Intrinsics
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RECORDING_SUFFIXES = (".db3", ".bag")
+# The SDK begins to play when the first of the two sensors starts; what is sent before the second is up is
+# lost. A .db3 is therefore started paused, and every recorded pair comes out (1 opening in 200 lost the
+# first pair before). An old .bag is started as all SDK programs start it, so that its frames are those that
+# every other program sees (paused, the known D435 sample pairs its colour frame with another depth frame);
+# there 1 opening in 50 ends without any frame, and is repeated.
+LEGACY_SUFFIX = ".bag"
+MAX_OPENINGS = 6
 # 848x480 is the D400's native depth mode, and cuts into 3 model tiles where 640x480 cuts into 13.
 WIDTH, HEIGHT, FPS = 848, 480, 30
 # Opening talks to the firmware; with a sick camera start, stop and even reset may never come back.
@@ -151,8 +157,16 @@ class RealSenseSource:
 
     def next_frame(self, timeout_ms: int) -> Frame:
         """The next pair (contract: `FrameSource.next_frame`)."""
-        assert self._reader is not None, "open() comes first"
-        return self._reader.next_frame(timeout_ms)
+        for _ in range(MAX_OPENINGS):
+            assert self._reader is not None, "open() comes first"
+            try:
+                return self._reader.next_frame(timeout_ms)
+            except EndOfRecording:
+                if self._reader.frame_count:
+                    raise
+                self.close()
+                self.open()
+        raise FrameInvalid(f"{self._recording} holds no complete pair of an RGB and a depth picture")
 
     def close(self) -> None:
         """Stop streaming, within a limit."""
@@ -196,13 +210,18 @@ class RealSenseSource:
             config.enable_device_from_file(str(path), repeat_playback=False)
             config.enable_stream(rs.stream.depth)
             config.enable_stream(rs.stream.color)
-            return bounded(lambda: self._play(rs, config), OPEN_LIMIT_S, "open the recording")
+            return bounded(lambda: self._play(rs, config, path), OPEN_LIMIT_S, "open the recording")
 
-    def _play(self, rs: Any, config: Any) -> Any:
+    def _play(self, rs: Any, config: Any, path: Path) -> Any:
         # The pace is set before the start, or the first frames would run away in real time.
-        device = config.resolve(rs.pipeline_wrapper(self._pipeline)).get_device()
-        device.as_playback().set_real_time(self._realtime)
-        return self._pipeline.start(config)
+        playback = config.resolve(rs.pipeline_wrapper(self._pipeline)).get_device().as_playback()
+        playback.set_real_time(self._realtime)
+        if path.suffix.lower() == LEGACY_SUFFIX:
+            return self._pipeline.start(config)
+        playback.pause()
+        profile = self._pipeline.start(config)
+        playback.resume()
+        return profile
 
     def _describe(self, rs: Any, profile: Any) -> CameraInfo:
         with native_errors("the camera does not describe itself", FrameInvalid):
@@ -245,6 +264,11 @@ class FramesetReader:
         self._pairing: Pairing[Any] = Pairing(period_ms=1000.0 / max(info.fps, 1.0))
         self._count = 0
         self._last_ns = 0
+
+    @property
+    def frame_count(self) -> int:
+        """Frames given so far."""
+        return self._count
 
     def next_frame(self, timeout_ms: int) -> Frame:
         """The next complete pair (contract: `FrameSource.next_frame`)."""

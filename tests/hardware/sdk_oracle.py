@@ -26,14 +26,22 @@ def native_extrinsics(transform: Extrinsics) -> Any:
 
 
 def native_frameset(
-    depth_raw: Any, depth: Intrinsics, rgb: Intrinsics, rgb_from_depth: Extrinsics, unit_m: float = 0.001
+    depth_raw: Any,
+    depth: Intrinsics,
+    rgb: Intrinsics,
+    rgb_from_depth: Extrinsics,
+    *,
+    unit_m: float = 0.001,
+    colour: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """A frameset with this depth and a black picture, and the device that must outlive it."""
+    """A frameset with this depth and colour (format, pixels; black by default), and what must outlive it."""
+    black = (rs.format.rgb8, np.zeros((rgb.height, rgb.width, 3), np.uint8))
+    pixel_format, picture = colour or black
     device = rs.software_device()
     streams: list[tuple[Any, Any, int, Intrinsics]] = []
     for name, kind, pixel, size, camera in (
         ("Depth", rs.stream.depth, rs.format.z16, 2, depth),
-        ("Color", rs.stream.color, rs.format.rgb8, 3, rgb),
+        ("Color", rs.stream.color, pixel_format, picture.shape[2], rgb),
     ):
         sensor = device.add_sensor(name)
         stream = rs.video_stream()
@@ -48,9 +56,8 @@ def native_frameset(
     for sensor, profile, _, _ in streams:
         sensor.open(profile)
         sensor.start(syncer)
-    black = np.zeros((rgb.height, rgb.width, 3), np.uint8)
     for number in range(1, 10):
-        for (sensor, profile, size, camera), pixels in zip(streams, (depth_raw, black), strict=True):
+        for (sensor, profile, size, camera), pixels in zip(streams, (depth_raw, picture), strict=True):
             sensor.set_metadata(rs.frame_metadata_value.actual_fps, 30000)
             frame = rs.software_video_frame()
             frame.pixels, frame.bpp, frame.stride = np.ascontiguousarray(pixels), size, camera.width * size
