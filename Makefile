@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c co
 
 # The main job: an instruction and an RGB-D frame become a point. It prints the annotated picture's path.
 CLIP := models/nano/demo
-MAIN_JOB = $(BIN)/roborefer-edge refer $(CLIP)/rgb/000000.png "the red cup" \
+MAIN_JOB = $(BIN)/roborefer-edge refer $(CLIP)/rgb/000000.jpg "the free area in front of the blue box" \
 	--depth $(CLIP)/depth/000000.png --depth-unit 0.001 --intrinsics $(CLIP)/intrinsics.json --out runs/demo.png
 
 .PHONY: help demo test test-slow test-all check check-wheels readme wheel clean

@@ -172,13 +172,14 @@ class Extrinsics:
 
 
 def read_intrinsics(path: Path) -> Intrinsics:
-    """Read a `K.json` file.
+    """Read a `K.json` file, or the RGB camera of a replay folder's `intrinsics.json`.
 
     Raises:
         ValueError: the file is missing, is no JSON, or does not describe a camera; the message names it.
     """
     try:
-        return Intrinsics.from_json(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Intrinsics.from_json(data["rgb"] if isinstance(data, dict) and "rgb" in data else data)
     except OSError as error:
         raise ValueError(f"cannot read intrinsics from {path}: {error.strerror}") from error
     except ValueError as error:  # includes JSONDecodeError and UnicodeDecodeError

@@ -102,3 +102,10 @@ def test_inverse_takes_points_back() -> None:
 def test_what_is_not_rigid_is_refused(matrix: Any) -> None:
     with pytest.raises(ValueError):
         Extrinsics.from_matrix(matrix)
+
+
+def test_a_replay_folders_file_gives_its_rgb_camera(tmp_path: Path) -> None:
+    (tmp_path / "intrinsics.json").write_text(
+        json.dumps({"rgb": K, "depth": {**K, "fx": 390.0}, "depth_unit_m": 0.001})
+    )
+    assert read_intrinsics(tmp_path / "intrinsics.json") == Intrinsics.from_json(K)
