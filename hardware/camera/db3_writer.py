@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 from hardware.camera.base import CameraInfo, Clock
-from hardware.camera.realsense import native_errors, sdk
-from hardware.camera.replay_writer import geometry_json, storage_errors
+from hardware.camera.native import native_errors
+from hardware.camera.realsense import sdk
+from hardware.camera.replay_writer import geometry_json
 from hardware.camera.software import SoftwareDevice
 from hardware.errors import CameraNotFound, FrameInvalid, StorageError
 from hardware.frame import Frame
+from hardware.storage import storage_errors
 
 # Frames on their way to the disk: 45 MB at 640x480. The SDK itself would take any number.
 MAX_UNWRITTEN = 30
@@ -137,8 +139,8 @@ class Db3Writer:
 
     def _short(self, pictures: int) -> StorageError:
         return StorageError(
-            f"only {pictures // 2} of {self._count} frames reached {self._path}: the disk is full or too slow; "
-            "nothing was changed"
+            f"only {pictures // 2} of {self._count} frames reached {self._path}: the disk is full or too slow. "
+            "Free some space or choose another place; nothing that was there before has been changed."
         )
 
     def _stop(self) -> None:

@@ -7,7 +7,8 @@ enumerating a sick USB device may block.
 import json
 import sys
 
-from hardware.camera.realsense import native_errors, sdk
+from hardware.camera.native import native_errors
+from hardware.camera.realsense import sdk
 from hardware.errors import CameraNotFound, EdgeError
 
 

@@ -1,30 +1,23 @@
 """RealSense cameras and their recordings (.db3, .bag): the door to pyrealsense2.
 
 pyrealsense2 is loaded when a camera is opened, not when this module is imported. Every wait has a limit,
-every native error becomes one of ours, and no native object leaves this module (its twin `software.py`
-uses the same parts). Pixels are copied out at once: the SDK reuses its buffers.
+every native error becomes one of ours, and no native object gets farther than `framesets`.
 
 Depth is not aligned or filtered here: `Frame` does the first on demand. Reconnecting is the caller's.
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from hardware.camera.base import CameraInfo, Clock, EndOfRecording
-from hardware.camera.pairing import Pairing
-from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, DeviceError, FrameInvalid
-from hardware.frame import U8, Frame
-from hardware.geometry import DistortionModel, Extrinsics, Intrinsics
+from hardware.camera.framesets import FramesetReader, describe
+from hardware.camera.native import bounded, native_errors
+from hardware.errors import CameraLost, CameraNotFound, DeviceError, FrameInvalid
+from hardware.frame import Frame
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # The SDK begins to play when the first of the two sensors starts; what is sent before the second is up is
 # lost. A .db3 is therefore started paused, and every recorded pair comes out (1 opening in 200 lost the
@@ -38,8 +31,6 @@ WIDTH, HEIGHT, FPS = 848, 480, 30
 # Opening talks to the firmware; with a sick camera start, stop and even reset may never come back.
 OPEN_LIMIT_S = 15.0
 CLOSE_LIMIT_S = 5.0
-# One native wait; between two of them the end of a recording or a lost device is noticed.
-SLICE_MS = 100
 
 
 def sdk() -> Any:
@@ -60,44 +51,6 @@ def sdk() -> Any:
             f"pyrealsense2 is installed but cannot be loaded ({error}): apt-get install libusb-1.0-0"
         ) from error
     return pyrealsense2
-
-
-@contextmanager
-def native_errors(what: str, kind: type[CameraError]) -> Iterator[None]:
-    """Turn what the SDK throws into our error.
-
-    Raises:
-        CameraError: of the given kind, with the SDK's own words.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # the only type pyrealsense2 raises
-        raise kind(f"{what}: {error}") from error
-
-
-def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
-    """Run a native call that may never return.
-
-    Raises:
-        CameraLost: it did not return in time; its thread is left behind, and the process should end soon.
-        RuntimeError: from the call itself.
-    """
-    outcome: list[T | RuntimeError] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except RuntimeError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, name=f"realsense-{what}", daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if not outcome:
-        raise CameraLost(f"the RealSense driver did not {what} within {limit_s:.0f} s; unplug the camera")
-    if isinstance(outcome[0], RuntimeError):
-        raise outcome[0]
-    return outcome[0]
 
 
 class RealSenseSource:
@@ -246,154 +199,6 @@ class RealSenseSource:
             elif self._device.as_playback().current_status() == sdk().playback_status.stopped:
                 raise EndOfRecording(f"{self._recording} is over")
         return None
-
-
-class FramesetReader:
-    """Makes frames of what an SDK pipeline or syncer delivers.
-
-    Args:
-        info: the camera, for the geometry of its frames.
-        wait: gives a frameset, or None within its time limit (ms); raises `EndOfRecording` at the end.
-        clock: monotonic time for capture times.
-    """
-
-    def __init__(self, info: CameraInfo, wait: Callable[[int], Any], *, clock: Clock = time) -> None:
-        self._info = info
-        self._wait = wait
-        self._clock = clock
-        self._pairing: Pairing[Any] = Pairing(period_ms=1000.0 / max(info.fps, 1.0))
-        self._count = 0
-        self._last_ns = 0
-
-    @property
-    def frame_count(self) -> int:
-        """Frames given so far."""
-        return self._count
-
-    def next_frame(self, timeout_ms: int) -> Frame:
-        """The next complete pair (contract: `FrameSource.next_frame`)."""
-        give_up_ns = time.monotonic_ns() + timeout_ms * 1_000_000
-        while True:
-            left_ms = max((give_up_ns - time.monotonic_ns()) // 1_000_000, 0)
-            try:
-                frameset = self._wait(int(min(left_ms, SLICE_MS)))
-            except EndOfRecording:
-                held = self._pairing.flush()
-                if held is None:
-                    raise
-                return self._frame(held)
-            if frameset is not None:
-                chosen = self._offer(frameset)
-                if chosen is not None:
-                    return self._frame(chosen)
-            if left_ms == 0:
-                raise CameraTimeout(f"no complete RGB + depth pair within {timeout_ms} ms")
-
-    def _offer(self, frameset: Any) -> Any:
-        """Check both frames: the syncer also hands out halves, above all at the start."""
-        with native_errors("the camera delivered a broken frameset", FrameInvalid):
-            depth, rgb = frameset.get_depth_frame(), frameset.get_color_frame()
-            if not depth or not rgb:
-                return None
-            same_clock = depth.get_frame_timestamp_domain() == rgb.get_frame_timestamp_domain()
-            skew_ms = abs(depth.get_timestamp() - rgb.get_timestamp()) if same_clock else 0.0
-            numbers = (int(rgb.get_frame_number()), int(depth.get_frame_number()))
-        return self._pairing.offer(frameset, numbers, skew_ms)
-
-    def _frame(self, frameset: Any) -> Frame:
-        with native_errors("the camera delivered a broken frame", FrameInvalid):
-            depth, rgb = frameset.get_depth_frame(), frameset.get_color_frame()
-            depth_raw = np.array(depth.get_data())  # a copy: the SDK reuses its buffers
-            rgb_copy = _rgb_copy(rgb)
-            t_device_ms = float(rgb.get_timestamp())
-        self._last_ns = max(self._clock.monotonic_ns(), self._last_ns + 1)
-        self._count += 1
-        info = self._info
-        return Frame(
-            rgb=rgb_copy,
-            depth_raw=depth_raw,
-            depth_unit_m=info.depth_unit_m,
-            rgb_intrinsics=info.rgb,
-            depth_intrinsics=info.depth,
-            depth_from_rgb=info.depth_from_rgb,
-            id=self._count - 1,
-            t_capture_ns=self._last_ns,
-            t_device_ms=self._pairing.rising_ms(t_device_ms),
-            dropped=self._pairing.passed_over if info.live else 0,
-        )
-
-
-def _rgb_copy(frame: Any) -> U8:
-    """The picture as R G B, whatever order the recording holds."""
-    rs = sdk()
-    kind = frame.get_profile().format()
-    orders = {
-        rs.format.rgb8: [0, 1, 2],
-        rs.format.bgr8: [2, 1, 0],
-        rs.format.rgba8: [0, 1, 2],
-        rs.format.bgra8: [2, 1, 0],
-    }
-    if kind not in orders:
-        raise FrameInvalid(f"colour comes as {kind.name}; record it as rgb8 or bgr8")
-    pixels = np.asanyarray(frame.get_data())
-    if pixels.ndim != 3:
-        raise FrameInvalid(f"a {kind.name} picture of shape {pixels.shape}")
-    return np.array(pixels[..., orders[kind]])
-
-
-def describe(depth: Any, rgb: Any, *, name: str, serial: str, depth_unit_m: float, live: bool) -> CameraInfo:
-    """Our record of a camera, from its two video stream profiles.
-
-    Raises:
-        FrameInvalid: the calibration is unusable.
-    """
-    return CameraInfo(
-        name=name,
-        serial=serial,
-        rgb=intrinsics_from_sdk(rgb.get_intrinsics()),
-        depth=intrinsics_from_sdk(depth.get_intrinsics()),
-        depth_from_rgb=extrinsics_from_sdk(rgb.get_extrinsics_to(depth)),
-        depth_unit_m=depth_unit_m,
-        fps=float(rgb.fps()),
-        live=live,
-    )
-
-
-def intrinsics_from_sdk(native: Any) -> Intrinsics:
-    """Our record of an `rs.intrinsics`.
-
-    Raises:
-        FrameInvalid: its numbers are no camera's.
-    """
-    k1, k2, p1, p2, k3 = (float(value) for value in native.coeffs)
-    try:
-        return Intrinsics(
-            fx=native.fx,
-            fy=native.fy,
-            cx=native.ppx,
-            cy=native.ppy,
-            width=native.width,
-            height=native.height,
-            model=DistortionModel(native.model.name),
-            coeffs=(k1, k2, p1, p2, k3),
-        )
-    except ValueError as error:
-        raise FrameInvalid(f"the camera's calibration is unusable: {error}") from error
-
-
-def extrinsics_from_sdk(native: Any) -> Extrinsics:
-    """Our record of an `rs.extrinsics`, whose rotation is stored column by column.
-
-    Raises:
-        FrameInvalid: it is no rigid transform.
-    """
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(native.rotation, (3, 3)).T
-    matrix[:3, 3] = native.translation
-    try:
-        return Extrinsics.from_matrix(matrix)
-    except ValueError as error:
-        raise FrameInvalid(f"the camera's calibration is unusable: {error}") from error
 
 
 def _info_or_empty(device: Any, key: Any) -> str:

@@ -6,11 +6,8 @@ full disk or a crash, an older recording under the same name stays as it was.
 
 import csv
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -28,6 +25,7 @@ from hardware.camera.replay import (
 )
 from hardware.errors import FrameInvalid, StorageError
 from hardware.frame import Frame
+from hardware.storage import replace_folder, storage_errors
 
 RgbFormat = Literal["png", "jpg"]
 JPEG_QUALITY = 92
@@ -147,43 +145,3 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     raise StorageError(f"{folder} exists and is no recording; give another name or remove it")
-
-
-def replace_folder(new: Path, old: Path) -> None:
-    """Put a finished folder in place of another; a reader sees one or the other."""
-    if not old.exists():
-        new.rename(old)
-        return
-    aside = Path(tempfile.mkdtemp(dir=old.parent, prefix=f".{old.name}.replaced-"))
-    old.rename(aside / old.name)
-    try:
-        new.rename(old)
-    except OSError:
-        (aside / old.name).rename(old)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def storage_errors(target: Path) -> Iterator[None]:
-    """Turn what the file system refuses into our error.
-
-    Raises:
-        StorageError: with the reason and the space that is left.
-    """
-    try:
-        yield
-    except OSError as error:
-        left = _free_mib(target)
-        raise StorageError(
-            f"cannot write {target}: {error.strerror or error} ({left:.0f} MiB free there); nothing was changed"
-        ) from error
-
-
-def _free_mib(target: Path) -> float:
-    for folder in target.resolve().parents:
-        if folder.is_dir():
-            stats = os.statvfs(folder)
-            return stats.f_bavail * stats.f_frsize / 2**20
-    return 0.0

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from hardware.camera.base import CameraInfo, Clock, FrameSource
-from hardware.camera.realsense import FramesetReader, describe, native_errors, sdk
+from hardware.camera.framesets import FramesetReader, describe
+from hardware.camera.native import native_errors
+from hardware.camera.realsense import sdk
 from hardware.errors import CameraLost, CameraNotFound, CameraTimeout, DeviceError, FrameInvalid
 from hardware.frame import Frame
 from hardware.geometry import Extrinsics, Intrinsics

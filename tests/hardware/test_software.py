@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from hardware.camera.base import CameraInfo, EndOfRecording
+from hardware.camera.framesets import FramesetReader
+from hardware.camera.native import bounded
 from hardware.camera.open import open_camera
-from hardware.camera.realsense import FramesetReader, RealSenseSource, bounded
+from hardware.camera.realsense import RealSenseSource
 from hardware.camera.software import SoftwareSource
 from hardware.camera.stream import StreamCamera
 from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, FrameInvalid
