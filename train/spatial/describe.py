@@ -6,6 +6,7 @@ noun alone would be ambiguous are tried first: otherwise the relation in a quest
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from train.spatial.referring import Clause, Description, Resolver, count_distrac
 from train.spatial.relations import (
     FILTER_ANCHORS,
     FILTERS,
+    NO_DETAIL,
     ORDER_ANCHORS,
     ORDERS,
     ORDINALS,
@@ -26,6 +28,8 @@ from train.spatial.relations import (
 )
 from train.spatial.surface import TABLE_PLACES
 from train.spatial.view import Placed
+
+T = TypeVar("T")
 
 MAX_RANK = 5
 ROUND_M = 0.05  # stated distances are multiples of this
@@ -220,7 +224,7 @@ class Describer:
             return [Detail(metres=_rounded(target.camera_m))]
         if relation is Relation.OBJECT_DISTANCE:
             return [Detail(metres=_rounded(apart_m(target, anchors[0])))]
-        return [Detail()]
+        return [NO_DETAIL]
 
     def _anchor_sets(self, target: Placed, count: int) -> Iterator[tuple[Placed, ...]]:
         if count == 0:
@@ -264,7 +268,7 @@ class Describer:
         shuffled = self._shuffled(self.targets)
         return sorted(shuffled, key=lambda p: nouns.count(p.obj.noun) == 1 and self.rng.random() < 0.8)
 
-    def _shuffled(self, things: Iterable) -> list:
+    def _shuffled(self, things: Iterable[T]) -> list[T]:
         items = list(things)
         return [items[i] for i in self.rng.permutation(len(items))]
 

@@ -142,9 +142,7 @@ def safe_synonyms(noun: str, nouns_in_scene: frozenset[str]) -> tuple[str, ...]:
     """Other words for a noun that fit nothing else in the scene."""
     others = nouns_in_scene - {noun}
     return tuple(
-        word
-        for word in SYNONYMS.get(noun, ())
-        if not any(word == other or confusable(word, other) for other in others)
+        word for word in SYNONYMS.get(noun, ()) if not any(word == other or confusable(word, other) for other in others)
     )
 
 

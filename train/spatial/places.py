@@ -16,7 +16,7 @@ from train.spatial.referring import Clause, Resolver
 from train.spatial.relations import PLACE_RELATIONS, Relation
 from train.spatial.scene_graph import TABLE, TABLE_MASK
 from train.spatial.surface import has_corridor, in_corridor, in_place, in_sector
-from train.spatial.view import Bools, F64, Placed, SceneView, signed_distance_m
+from train.spatial.view import F64, Bools, Placed, SceneView, signed_distance_m
 
 CLEARANCE_M = 0.01  # kept free around every footprint
 TABLE_INSET_M = 0.015  # a hand's breadth is not needed, the rim is not a place

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from train.spatial.lexicon import Category
-from train.spatial.relations import FILTERS, ORDERS, Detail, Relation
+from train.spatial.relations import FILTERS, NO_DETAIL, ORDERS, Detail, Relation
 from train.spatial.view import Placed, SceneView, Verdict
 
 
@@ -20,7 +20,7 @@ class Clause:
 
     relation: Relation
     anchors: tuple["Description", ...] = ()
-    detail: Detail = Detail()
+    detail: Detail = NO_DETAIL
     selects: bool = False  # picks the first (or ranked) of those that remain, instead of filtering them
 
 

@@ -81,6 +81,8 @@ class Detail:
     rank: int = 0  # of an ordinal, from 1
 
 
+NO_DETAIL = Detail()
+
 Filter = Callable[[SceneView, Placed, Sequence[Placed], Detail], Verdict]
 Order = Callable[[SceneView, Placed, Placed, Sequence[Placed]], Verdict]
 

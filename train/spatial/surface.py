@@ -68,7 +68,7 @@ def in_place(view: SceneView, place: str, world_xy_m: F64, scale: float = 1.0) -
     if edges is None:
         return None
     depth = _limited(EDGE_SHARE * short, EDGE_M) if place in EDGES else _limited(CORNER_SHARE * short, CORNER_M)
-    inside = (np.abs(local) <= half).all(axis=-1)
+    inside: Bools = (np.abs(local) <= half).all(axis=-1)
     for name in place.split():
         axis, sign = edges[name]
         inside &= half[axis] - sign * local[..., axis] <= scale * depth
@@ -127,5 +127,3 @@ def _extent_along(placed: Placed, centre_m: F64, unit: F64) -> float:
 
 def _limited(value: float, limits: tuple[float, float]) -> float:
     return min(max(value, limits[0]), limits[1])
-
-

@@ -1,0 +1,93 @@
+"""Sentences around a phrase: how people ask a robot to point, politely or not. Data only.
+
+Slots: {x} what to point at, {a} an anchor that is named first, {beside} a place beside it, {an} a thing with its
+indefinite article, {direction} a preposition. Sentences begin in lower case because something may stand before them.
+"""
+
+from train.spatial.phrasebook import Wordings
+
+LOCATE = Wordings(
+    (
+        "please point out {x}.",
+        "please point to {x}.",
+        "point to {x}.",
+        "point at {x}.",
+        "where is {x}?",
+        "show me {x}.",
+        "show me where {x} is.",
+        "find {x}.",
+        "locate {x}.",
+        "I need {x}, where is it?",
+        "which point is on {x}?",
+        "give me a point on {x}.",
+        "mark {x}.",
+    ),
+    (
+        "indicate {x}.",
+        "I am looking for {x}, can you help?",
+        "tell me where to find {x}.",
+        "put your finger on {x}.",
+        "what is the position of {x}?",
+        "we want to pick up {x}; where should the gripper go?",
+    ),
+)
+LOCATE_ANCHOR_FIRST = Wordings(
+    (
+        "look at {a}. Point to {x}.",
+        "find {a}. Now point to {x}.",
+        "do you see {a}? Show me {x}.",
+        "start at {a} and point to {x}.",
+    ),
+    ("first look for {a}. Then indicate {x}.", "there is {a}. Where is {x}?"),
+)
+LOCATE_THERE_IS = Wordings(
+    ("{beside} there is {an}. Point to it.", "{beside} there is {an}. Where is it?", "{beside} you see {an}: mark it."),
+    ("{beside} you will find {an}. Indicate it.", "{beside} there should be {an}. Put your finger on it."),
+)
+PUT = Wordings(
+    (
+        "please point out {x}.",
+        "please point to {x}.",
+        "point to {x}.",
+        "point at {x}.",
+        "show me {x}.",
+        "find {x}.",
+        "locate {x}.",
+        "where is {x}?",
+        "give me a point in {x}.",
+        "I want to put something down: point to {x}.",
+        "mark {x}.",
+    ),
+    (
+        "indicate {x}.",
+        "where could I set something down? I mean {x}.",
+        "we have to place an item; show {x}.",
+        "put your finger on {x}.",
+        "tell me where to find {x}.",
+    ),
+)
+PUT_ANCHOR_FIRST = Wordings(
+    (
+        "look at {a}. Point to a free spot {direction} it.",
+        "find {a}. Where is there room {direction} it?",
+        "where could something go {direction} {a}?",
+        "is there space {direction} {a}? Point to it.",
+        "I want to put something {direction} {a}. Where?",
+    ),
+    (
+        "take {a}. Indicate an unoccupied area {direction} it.",
+        "suppose I set a cup down {direction} {a}: where would it stand?",
+    ),
+)
+POLITENESS = Wordings(
+    (
+        "could you {do}?",
+        "can you {do}?",
+        "{do}, please.",
+        "hey, {do}.",
+        "would you please {do}?",
+    ),
+    ("would you mind helping me: {do}.", "excuse me, {do}, thanks."),
+)
+# What politeness can be wrapped around: requests that start with a plain verb.
+PLAIN_VERBS = ("point", "show", "find", "locate", "mark", "give", "indicate", "put", "tell")
