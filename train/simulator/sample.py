@@ -12,8 +12,8 @@ from train.simulator.errors import SceneImpossible
 from train.simulator.placement import Posed
 from train.simulator.render import TABLE_EDGE_M, Renderer
 from train.simulator.scene import Scene, SceneConfig, draw_scene
-from train.simulator.viewpoint import draw_camera, draw_lens
-from train.spatial.scene_graph import ELSEWHERE, TABLE_MASK, CameraPose, SceneGraph, SceneObject, TableTop
+from train.simulator.viewpoint import Lens, draw_camera, draw_lens
+from train.spatial.scene_graph import ELSEWHERE, TABLE_MASK, CameraPose, SceneGraph, SceneObject
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -46,8 +46,17 @@ def draw_sample(
     index: int,
     config: SceneConfig = SceneConfig(),  # noqa: B008 (frozen)
     raster: tuple[int, int] | None = None,
+    lens: Lens | None = None,
 ) -> Sample:
     """Draw sample `index` of a seed.
+
+    Args:
+        renderer: made for the nouns of `config` and at least the size of the pictures.
+        seed: of the dataset.
+        index: of the sample; together with the seed it decides everything.
+        config: what scenes may contain.
+        raster: (width, height) of the pictures; the lens's own size if None.
+        lens: the camera mode; drawn if None.
 
     Raises:
         SceneImpossible: no scene with everything visible came up within the allowed tries.
@@ -59,9 +68,9 @@ def draw_sample(
         except SceneImpossible:
             continue
         renderer.load(scene.objects, scene.surroundings)
-        lens = draw_lens(rng)
+        mode = draw_lens(rng) if lens is None else lens
         for _ in range(VIEW_TRIES):
-            camera = draw_camera(rng, scene, lens, raster)
+            camera = draw_camera(rng, scene, mode, raster)
             mask, depth = renderer.mask_and_depth(camera)
             if all_visible(mask, len(scene.objects)):
                 return Sample(renderer.rgb(camera), depth, graph_of(scene, camera, mask, depth))
@@ -108,6 +117,3 @@ def world_points(camera: CameraPose, depth_m: F32) -> F32:
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     rays = x[None, :, None] * pose[:3, 0] + y[:, None, None] * pose[:3, 1] + pose[:3, 2]
     return np.asarray(rays * depth_m[..., None] + pose[:3, 3], dtype=np.float32)
-
-
-__all__ = ["Sample", "TableTop", "all_visible", "draw_sample", "graph_of", "rng_of", "scene_object", "world_points"]
