@@ -17,6 +17,7 @@ the same picture to the last pixel.
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -201,8 +202,29 @@ def align_depth_to_rgb(
     # Far to near, so that in a plain assignment the nearest is written last and stays.
     valid = valid[np.argsort(flat[valid], kind="stable")[::-1]]
     z_m = flat[valid].astype(np.float32) * np.float32(depth_unit_m)
-    first, last = _footprints(part, valid, z_m, depth_intrinsics, rgb_intrinsics, rgb_from_depth)
-    return _draw_nearest(flat[valid], first - (x0, y0), last - (x0, y0), width=x1 - x0, height=y1 - y0)
+    patches = _footprints(part, valid, z_m, depth_intrinsics, rgb_intrinsics, rgb_from_depth)
+    patches = Patches(patches.u0 - x0, patches.v0 - y0, patches.u1 - x0, patches.v1 - y0)
+    return _draw_nearest(flat[valid], patches, width=x1 - x0, height=y1 - y0)
+
+
+class Patches(NamedTuple):
+    """For each of n depth pixels the RGB pixels it covers, first and last included; int32 [n] each."""
+
+    u0: I32
+    v0: I32
+    u1: I32
+    v1: I32
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Patches":
+        """Only the chosen ones."""
+        return Patches(self.u0[chosen], self.v0[chosen], self.u1[chosen], self.v1[chosen])
+
+    def clipped(self, width: int, height: int) -> "Patches":
+        """Cut to a picture and to a size that bounds the work."""
+        u0, v0 = np.maximum(self.u0, 0), np.maximum(self.v0, 0)
+        u1 = np.minimum(np.minimum(self.u1, u0 + (MAX_FOOTPRINT_PX - 1)), width - 1)
+        v1 = np.minimum(np.minimum(self.v1, v0 + (MAX_FOOTPRINT_PX - 1)), height - 1)
+        return Patches(u0, v0, u1, v1)
 
 
 def _footprints(
@@ -212,21 +234,20 @@ def _footprints(
     depth: Intrinsics,
     rgb: Intrinsics,
     rgb_from_depth: Extrinsics,
-) -> tuple[I32, I32]:
-    """First and last RGB pixel (u, v), both included, of each valid depth pixel: two [n, 2]."""
-    corners = []
+) -> Patches:
+    """What each valid depth pixel covers in the RGB picture."""
+    corners: list[tuple[I32, I32]] = []
     for offset_px in (-0.5, 0.5) if _rgb_is_finer(depth, rgb) else (-0.5,):
-        rays = _rays(depth, offset_px)[part].reshape(-1, 2)[valid]
-        corners.append(_rgb_pixels(rays, z_m, rgb, rgb_from_depth))
-    return corners[0], corners[-1]
+        x, y = (axis[part].ravel()[valid] for axis in _rays(depth, offset_px))
+        corners.append(_rgb_pixels(x * z_m, y * z_m, z_m, rgb, rgb_from_depth))
+    return Patches(*corners[0], *corners[-1])
 
 
-def _rgb_pixels(rays: F32, z_m: F32, rgb: Intrinsics, rgb_from_depth: Extrinsics) -> I32:
-    """Carry points on depth rays over to whole RGB pixels, in float32 and in the SDK's order of sums."""
+def _rgb_pixels(x: F32, y: F32, z: F32, rgb: Intrinsics, rgb_from_depth: Extrinsics) -> tuple[I32, I32]:
+    """Carry depth camera points [n] over to whole RGB pixels, in float32 and in the SDK's order of sums."""
     r = np.asarray(rgb_from_depth.rotation, dtype=np.float32)
     t = np.asarray(rgb_from_depth.translation_m, dtype=np.float32)
-    x, y = rays[:, 0] * z_m, rays[:, 1] * z_m
-    px, py, pz = (r[i, 0] * x + (r[i, 1] * y + (r[i, 2] * z_m + t[i])) for i in range(3))
+    px, py, pz = (r[i, 0] * x + (r[i, 1] * y + (r[i, 2] * z + t[i])) for i in range(3))
     behind = pz <= 0
     pz = np.where(behind, np.float32(1), pz)
     u, v = px / pz, py / pz
@@ -235,48 +256,48 @@ def _rgb_pixels(rays: F32, z_m: F32, rgb: Intrinsics, rgb_from_depth: Extrinsics
         u, v = wide_u.astype(np.float32), wide_v.astype(np.float32)
     u = u * np.float32(rgb.fx) + np.float32(rgb.cx)
     v = v * np.float32(rgb.fy) + np.float32(rgb.cy)
-    pixels = np.stack([u, v], axis=-1)
-    pixels = np.trunc(pixels + np.float32(0.5))  # as a cast to int does in C
-    pixels[behind] = -FAR_OUTSIDE_PX
-    whole: I32 = np.clip(pixels, -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX).astype(np.int32)
+    return _whole_pixels(u, behind), _whole_pixels(v, behind)
+
+
+def _whole_pixels(coordinate: F32, behind: npt.NDArray[np.bool_]) -> I32:
+    coordinate = np.clip(coordinate + np.float32(0.5), -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
+    whole: I32 = coordinate.astype(np.int32)  # cuts towards zero, as a cast in C does
+    whole[behind] = -FAR_OUTSIDE_PX
     return whole
 
 
-def _draw_nearest(raw: U16, first: I32, last: I32, *, width: int, height: int) -> U16:
-    """Fill each footprint with its raw depth; `raw` comes sorted from far to near."""
-    last = np.minimum(last, first + (MAX_FOOTPRINT_PX - 1))
-    seen = (last >= 0).all(axis=1) & (first < (width, height)).all(axis=1) & (last >= first).all(axis=1)
-    raw, first, last = raw[seen], first[seen], last[seen]
+def _draw_nearest(raw: U16, patches: Patches, *, width: int, height: int) -> U16:
+    """Fill each patch with its raw depth; `raw` comes sorted from far to near."""
+    patches = patches.clipped(width, height)
+    seen = (patches.u1 >= patches.u0) & (patches.v1 >= patches.v0)
+    raw, patches = raw[seen], patches.where(seen)
     nearest = np.full(width * height, NOTHING)
-    if not raw.size:
-        return np.zeros((height, width), dtype=np.uint16)
-    span_u, span_v = (last - first).max(axis=0).tolist()
-    for dv in range(span_v + 1):
-        for du in range(span_u + 1):
-            u, v = first[:, 0] + du, first[:, 1] + dv
-            inside = (u <= last[:, 0]) & (v <= last[:, 1])
-            inside &= (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            layer = np.full(width * height, NOTHING)
-            layer[v[inside] * width + u[inside]] = raw[inside]
+    layer = np.empty_like(nearest)
+    extra_u, extra_v = patches.u1 - patches.u0, patches.v1 - patches.v0
+    first = patches.v0.astype(np.intp) * width + patches.u0
+    for dv in range(int(extra_v.max(initial=-1)) + 1):
+        for du in range(int(extra_u.max(initial=-1)) + 1):
+            reaches = (extra_u >= du) & (extra_v >= dv)
+            layer.fill(NOTHING)
+            layer[first[reaches] + (dv * width + du)] = raw[reaches]
             np.minimum(nearest, layer, out=nearest)
     nearest[nearest == NOTHING] = 0
     return nearest.reshape(height, width)
 
 
 @lru_cache(maxsize=4)
-def _rays(depth: Intrinsics, offset_px: float) -> F32:
-    """Undistorted direction (x/z, y/z) of each depth pixel moved by `offset_px` both ways: [h, w, 2]."""
+def _rays(depth: Intrinsics, offset_px: float) -> tuple[F32, F32]:
+    """Undistorted direction (x/z and y/z) of each depth pixel moved by `offset_px` both ways: two [h, w]."""
     u = np.arange(depth.width, dtype=np.float32) + np.float32(offset_px)
     v = np.arange(depth.height, dtype=np.float32) + np.float32(offset_px)
-    x = (u - np.float32(depth.cx)) / np.float32(depth.fx)
-    y = (v - np.float32(depth.cy)) / np.float32(depth.fy)
-    grid_x, grid_y = np.meshgrid(x, y)
+    x, y = np.meshgrid(
+        (u - np.float32(depth.cx)) / np.float32(depth.fx), (v - np.float32(depth.cy)) / np.float32(depth.fy)
+    )
     if not depth.is_pinhole:
-        wide_x, wide_y = _undistort(grid_x.astype(np.float64), grid_y.astype(np.float64), depth)
-        grid_x, grid_y = wide_x.astype(np.float32), wide_y.astype(np.float32)
-    rays = np.stack([grid_x, grid_y], axis=-1)
-    rays.flags.writeable = False
-    return rays
+        wide_x, wide_y = _undistort(x.astype(np.float64), y.astype(np.float64), depth)
+        x, y = wide_x.astype(np.float32), wide_y.astype(np.float32)
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
 
 
 def _rgb_is_finer(depth: Intrinsics, rgb: Intrinsics) -> bool:

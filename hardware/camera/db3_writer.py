@@ -23,7 +23,7 @@ from hardware.storage import storage_errors
 
 # Frames on their way to the disk: 45 MB at 640x480. The SDK itself would take any number.
 MAX_UNWRITTEN = 30
-DISK_LIMIT_S = 10.0
+DISK_LIMIT_MS = 10_000  # a memory card may pause for seconds
 POLL_S = 0.01
 DEFAULT_FPS = 30.0
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -38,13 +38,23 @@ class Db3Writer:
         path: where the recording shall appear; an older recording there is replaced at the end.
         name: of the camera, kept in the recording.
         fps: of the camera, kept in the recording.
+        disk_limit_ms: how long the disk may write nothing before it counts as full.
         clock: for waiting on the disk.
     """
 
-    def __init__(self, path: Path, *, name: str = "", fps: float = DEFAULT_FPS, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str = "",
+        fps: float = DEFAULT_FPS,
+        disk_limit_ms: int = DISK_LIMIT_MS,
+        clock: Clock = time,
+    ) -> None:
         self._path = path
         self._name = name
         self._fps = fps
+        self._disk_limit_ns = disk_limit_ms * 1_000_000
         self._clock = clock
         self._partial: Path | None = None
         self._device: SoftwareDevice | None = None
@@ -126,13 +136,13 @@ class Db3Writer:
     def _wait_until_written(self, frames: int) -> None:
         """Hold the caller back until so many frames are in the file."""
         assert self._partial is not None
-        give_up_ns = self._clock.monotonic_ns() + int(DISK_LIMIT_S * 1e9)
+        give_up_ns = self._clock.monotonic_ns() + self._disk_limit_ns
         seen = self._rows.pictures(self._partial) if frames > 0 else 0
         while seen < 2 * frames:
             self._clock.sleep(POLL_S)
             now = self._rows.pictures(self._partial)
             if now > seen:
-                give_up_ns = self._clock.monotonic_ns() + int(DISK_LIMIT_S * 1e9)
+                give_up_ns = self._clock.monotonic_ns() + self._disk_limit_ns
             elif self._clock.monotonic_ns() > give_up_ns:
                 raise self._short(now)
             seen = now

@@ -236,14 +236,16 @@ def test_frames_of_two_cameras_do_not_mix(tmp_path: Path, clip: list[Frame]) -> 
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from hardware.camera.open import open_camera, open_recorder
+from hardware.camera.db3_writer import Db3Writer
+from hardware.camera.open import open_camera
+from hardware.camera.replay_writer import ReplayWriter
 from hardware.errors import StorageError
 source, target, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 with open_camera(source) as camera:
     frames = [camera.read() for _ in range(3)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    with open_recorder(target) as recorder:
+    with Db3Writer(target, disk_limit_ms=500) if target.suffix == ".db3" else ReplayWriter(target) as recorder:
         for frame in frames:
             recorder.write(frame)
         recorder.finish()
