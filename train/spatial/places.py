@@ -115,7 +115,8 @@ class FreeSpace:
     def _on_table(self, pixels: npt.NDArray[np.intp]) -> Bools:
         table = self.view.graph.table
         local = table.to_table(self.view.graph.world_xyz_m.reshape(-1, 3)[pixels, :2].astype(np.float64))
-        return (np.abs(local) <= table.size_m / 2 - TABLE_INSET_M).all(axis=1)
+        within = np.abs(local) <= table.size_m / 2 - TABLE_INSET_M
+        return within[:, 0] & within[:, 1]
 
     def _on_tray(self, pixels: npt.NDArray[np.intp], mask_value: int) -> Bools:
         """On its floor: near the height that most of what it shows from above has, and off the rim."""
@@ -151,7 +152,7 @@ class FreeSpace:
         mask = np.zeros(self.view.graph.instance_mask.shape, dtype=bool)
         mask.ravel()[pixels] = True
         target, inner_px = most_interior(mask)
-        roomy = inner_px >= max(2.0, MIN_INNER_SHARE * mask.shape[1])
+        roomy = inner_px >= max(2.0, MIN_INNER_SHARE * self.view.graph.camera.width)
         return Spot(mask, target) if roomy and self._area_m2(pixels) >= MIN_AREA_M2 else None
 
     def _area_m2(self, pixels: npt.NDArray[np.intp]) -> float:

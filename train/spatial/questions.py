@@ -1,7 +1,7 @@
 """Questions about one view with their true answers: Location (an object), Placement (a free place).
 
 Truth is a mask. Everything asked is unambiguous (`referring`), shown by enough pixels, and its written coordinates fall
-inside the mask. Which relations meet in one question is ruled here too: some pairs are kept out of training for testing.
+inside the mask. Which relations may meet in one question is ruled here too: some pairs are kept for testing.
 """
 
 from collections.abc import Iterator, Mapping

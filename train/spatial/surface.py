@@ -68,7 +68,8 @@ def in_place(view: SceneView, place: str, world_xy_m: F64, scale: float = 1.0) -
     if edges is None:
         return None
     depth = _limited(EDGE_SHARE * short, EDGE_M) if place in EDGES else _limited(CORNER_SHARE * short, CORNER_M)
-    inside: Bools = (np.abs(local) <= half).all(axis=-1)
+    within = np.abs(local) <= half
+    inside = within[..., 0] & within[..., 1]
     for name in place.split():
         axis, sign = edges[name]
         inside &= half[axis] - sign * local[..., axis] <= scale * depth

@@ -73,7 +73,9 @@ def graph(objects, pose=None, table=None) -> SceneGraph:
         nearest = np.where(ray[..., 2] < 0, -eye[2] / ray[..., 2], 5.0)  # the floor at z = 0, or "far away"
         mask = np.full(u.shape, ELSEWHERE, np.int32)
         reach = np.where(ray[..., 2] < 0, (TABLE_Z_M - eye[2]) / ray[..., 2], np.inf)
-        hit = np.isfinite(reach) & (np.abs(table.to_table((eye + reach[..., None] * ray)[..., :2])) <= table.size_m / 2).all(-1)
+        hit = np.isfinite(reach) & (
+            np.abs(table.to_table((eye + reach[..., None] * ray)[..., :2])) <= table.size_m / 2
+        ).all(-1)
         nearest, mask = np.where(hit, reach, nearest), np.where(hit, TABLE_MASK, mask).astype(np.int32)
         for obj in objects:
             entry = box_entry(obj, eye, ray)
@@ -126,7 +128,10 @@ def _thing(rng, name, mask_value, like=None, nouns=tuple(THINGS)):
     colour = COLOURS[rng.integers(len(COLOURS))] if like is None or rng.random() < 0.7 else like.colour
     size, part, has_front = THINGS[noun]
     size = np.array(size) * rng.uniform(0.7, 1.35) * rng.uniform(0.9, 1.1, 3)
-    yaw, lying = float(rng.uniform(-math.pi, math.pi)), bool(noun in ("bottle", "can", "cereal box") and rng.random() < 0.2)
+    yaw, lying = (
+        float(rng.uniform(-math.pi, math.pi)),
+        bool(noun in ("bottle", "can", "cereal box") and rng.random() < 0.2),
+    )
     turn = rotation(yaw, lying)
     return box(
         name, noun, (0.0, 0.0), size, yaw, mask_value=mask_value, colour=colour, lying=lying,
