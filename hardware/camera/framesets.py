@@ -112,6 +112,8 @@ def describe(depth: Any, rgb: Any, *, name: str, serial: str, depth_unit_m: floa
     Raises:
         FrameInvalid: the calibration is unusable.
     """
+    if not depth_unit_m > 0:
+        raise FrameInvalid(f"the camera's depth unit is {depth_unit_m} m, so its depth means nothing")
     return CameraInfo(
         name=name,
         serial=serial,

@@ -5,6 +5,7 @@ of the SDK's own syncer, so everything a live camera goes through is run, except
 recorder attached writes .db3 files (`db3_writer`). Nothing is measured with it: its timing is the host's.
 """
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hardware.camera.realsense import sdk
 from hardware.errors import CameraLost, CameraNotFound, CameraTimeout, DeviceError, FrameInvalid
 from hardware.frame import Frame
 from hardware.geometry import Extrinsics, Intrinsics
+
+log = logging.getLogger(__name__)
 
 DEVICE_NAME = "Software device"
 # How long the syncer may take with a pair that was pushed.
@@ -170,8 +173,8 @@ class SoftwareSource:
         try:
             if device is not None:
                 device.stop()
-        except DeviceError:
-            pass
+        except DeviceError as error:
+            log.warning("%s", error)
         finally:
             self._feed.close()
 

@@ -93,6 +93,29 @@ def test_full_disk_is_noticed_though_the_sdk_says_nothing(tmp_path: Path, clip: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "old.db3"]
 
 
+def test_frames_of_two_cameras_do_not_mix(tmp_path: Path, clip: list[Frame]) -> None:
+    with open_recorder(tmp_path / "clip.db3") as recorder:
+        with pytest.raises(FrameInvalid, match="no frame was recorded"):
+            recorder.finish()
+        recorder.write(clip[0])
+        with pytest.raises(FrameInvalid, match="one camera"):
+            recorder.write(replace(clip[1], depth_unit_m=0.0001))
+        with pytest.raises(FrameInvalid, match="not later"):
+            recorder.write(clip[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_frames_than_may_wait_for_the_disk(tmp_path: Path, clip: list[Frame]) -> None:
+    many = [replace(clip[i % 12], t_device_ms=i * 10.0) for i in range(100)]
+    assert len(play(record_db3(tmp_path / "clip.db3", many))) == 100
+
+
+def test_unwritable_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"), open_recorder(tmp_path / "file" / "clip.db3"):
+        pass
+
+
 def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.db3").write_text("no recording")
     with pytest.raises(StorageError, match=r"is no \.db3 recording"), open_recorder(tmp_path / "notes.db3"):
