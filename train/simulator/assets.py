@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from train.simulator import food, household, tableware, tools, toys
 from train.simulator.colours import COLOUR_WORDS
+from train.simulator.errors import SceneImpossible
 from train.simulator.meshes import Mesh, merged
 from train.simulator.resting import Rest, rest
 from train.simulator.shapes import X_DOWN, Platform, Rng, Shape
@@ -23,6 +24,8 @@ Direction = tuple[float, float, float]
 
 TRAIN_INSTANCES = 5
 HELD_OUT_INSTANCES = 3
+DISTINCT_M = 0.001
+REDRAWS = 50
 STANDING: Direction = (0.0, 0.0, -1.0)
 TIPPED: Direction = X_DOWN
 
@@ -171,8 +174,7 @@ def asset(noun: str, instance: int) -> Asset:
     """
     if noun not in BY_NAME:
         raise KeyError(f"no noun {noun!r} in the catalogue; it has {', '.join(ALL_NOUNS)}")
-    kind = BY_NAME[noun]
-    shape = kind.build(np.random.default_rng([zlib.crc32(noun.encode()), instance]))
+    shape = _standing(_drawn(noun, instance))
     whole = merged([part.mesh for part in shape.parts])
     origin = whole.centre_m
     centred = Mesh(whole.vertices_m - origin, whole.faces)
@@ -185,7 +187,7 @@ def asset(noun: str, instance: int) -> Asset:
         parts=_part_directions(shape, origin),
         front=None if shape.front is None else np.array(shape.front),
         platform=_about(shape.platform, origin),
-        rests=tuple(rest(centred, down) for down in (STANDING, *kind.tips_to)),
+        rests=tuple(rest(centred, down) for down in (STANDING, *BY_NAME[noun].tips_to)),
     )
 
 
@@ -193,6 +195,32 @@ def library(nouns: Sequence[str] = CORE_NOUNS, *, held_out: bool | None = None) 
     """All instances of some nouns: those for training, those kept back, or both (None)."""
     sets = (False, True) if held_out is None else (held_out,)
     return [asset(noun, index) for noun in nouns for kept in sets for index in instances(kept)]
+
+
+def _standing(shape: Shape) -> Shape:
+    """The shape turned so that its own z is up when it rests as people put it down."""
+    turn = rest(merged([part.mesh for part in shape.parts]), STANDING).rotation
+    if np.allclose(turn, np.eye(3), atol=1e-9):
+        return shape
+    parts = tuple(replace(part, mesh=Mesh(part.mesh.vertices_m @ turn.T, part.mesh.faces)) for part in shape.parts)
+    front = None if shape.front is None else tuple(float(value) for value in turn @ shape.front)
+    return replace(shape, parts=parts, front=front, platform=None)
+
+
+@cache
+def _drawn(noun: str, instance: int) -> Shape:
+    """An instance's shape; one kept back is drawn again until it differs from every training one."""
+    known = [] if instance < TRAIN_INSTANCES else [_drawn(noun, index) for index in range(TRAIN_INSTANCES)]
+    for attempt in range(REDRAWS):
+        shape = BY_NAME[noun].build(np.random.default_rng([zlib.crc32(noun.encode()), instance, attempt]))
+        if all(_differ(shape, other) for other in known):
+            return shape
+    raise SceneImpossible(f"no {noun} that differs from the training ones in {REDRAWS} draws; widen its builder")
+
+
+def _differ(a: Shape, b: Shape) -> bool:
+    va, vb = (merged([part.mesh for part in shape.parts]).vertices_m for shape in (a, b))
+    return len(va) != len(vb) or float(np.abs(va - vb).max()) > DISTINCT_M
 
 
 def _groups(shape: Shape, origin: F64) -> tuple[tuple[str, Mesh], ...]:

@@ -1,6 +1,7 @@
 """How a rigid thing comes to rest on a level place: the pose in which its centre of mass is lowest nearby.
 
-Exact for rigid bodies on a plane (a minimum of potential energy), deterministic and without a physics run. What
+Exact for rigid bodies on a plane (a minimum of potential energy, found by rolling from contact to contact),
+deterministic and without a physics run. What
 rests on what is decided in placement.py.
 """
 
@@ -14,10 +15,11 @@ from train.simulator.meshes import Mesh
 
 F64 = npt.NDArray[np.float64]
 
-DIRECTIONS = 400  # support points kept of a surface
-FIRST_STEP_DEG = 9.0
-ROUNDS = 44
-SHRINK = 0.78
+CONTACT_M = 1e-7  # nearer to the floor than this touches it
+MAX_CONTACTS = 300
+# A perfectly balanced start (a can exactly on one of its facets' edges) would stay there.
+NUDGE = np.array([0.004, 0.0027, 0.0017])
+SAME_POSE = 1e-4
 ROUND_TOLERANCE = 0.06
 LYING_BEYOND_DEG = 40.0
 
@@ -42,20 +44,14 @@ def area_centroid(mesh: Mesh) -> F64:
     return np.asarray((area[:, None] * (a + b + c) / 3).sum(0) / area.sum())
 
 
-def support_points(vertices: F64) -> F64:
-    """The few vertices [S, 3] that can touch a plane, near enough: the extremes in many directions."""
-    k = np.arange(DIRECTIONS) + 0.5
-    polar, turn = np.arccos(1 - 2 * k / DIRECTIONS), math.pi * (1 + math.sqrt(5)) * k
-    directions = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], -1)
-    axes = np.concatenate([np.eye(3), -np.eye(3)])
-    return vertices[np.unique(np.argmax(vertices @ np.concatenate([directions, axes]).T, axis=0))]
-
-
 def settle(points: F64, centre_of_mass: F64, down: F64) -> F64:
-    """Roll to the nearest stable pose.
+    """Roll to the nearest stable pose, from contact to contact.
+
+    The height of the centre of mass over the floor is the greatest of `points @ down`; rolling follows its
+    steepest descent over the sphere of directions, each time as far as the next point that touches.
 
     Args:
-        points: [S, 3] support points, object frame.
+        points: [V, 3] vertices, object frame.
         centre_of_mass: [3].
         down: [3] unit vector of the object that starts pointing at the floor.
 
@@ -63,25 +59,49 @@ def settle(points: F64, centre_of_mass: F64, down: F64) -> F64:
         [3] unit vector that points at the floor at rest.
     """
     relative = points - centre_of_mass
-    rng = np.random.default_rng(7)
-    step = math.tan(math.radians(FIRST_STEP_DEG))
-    best, height = down, float((relative @ down).max())
-    for _ in range(ROUNDS):
-        tries = best + step * rng.normal(size=(24, 3))
-        tries /= np.linalg.norm(tries, axis=1, keepdims=True)
-        heights = (relative @ tries.T).max(axis=0)
-        k = int(heights.argmin())
-        if heights[k] < height - 1e-9:
-            best, height = tries[k], float(heights[k])
-        else:
-            step *= SHRINK
-    return best
+    for _ in range(MAX_CONTACTS):
+        heights = relative @ down
+        touching = relative[heights > heights.max() - CONTACT_M]
+        slope = _least_slope(touching - np.outer(touching @ down, down), down)
+        steepness = np.linalg.norm(slope)
+        if steepness < CONTACT_M:
+            break
+        way = -slope / steepness
+        pivot = touching[int((touching @ way).argmax())]
+        closing, gap = (relative - pivot) @ way, (pivot - relative) @ down
+        soon = closing > 1e-12
+        angle = np.arctan2(np.maximum(gap[soon], 0.0), closing[soon])
+        angle = angle[gap[soon] > CONTACT_M]
+        if not len(angle):
+            break
+        down = math.cos(angle.min()) * down + math.sin(angle.min()) * way
+        down /= np.linalg.norm(down)
+    return down
+
+
+def _least_slope(slopes: F64, down: F64) -> F64:
+    """The shortest vector in the convex hull of tangent vectors [C, 3]: zero if the contacts hold the body."""
+    x = np.cross(down, [1.0, 0.0, 0.0] if abs(down[0]) < 0.7 else [0.0, 1.0, 0.0])
+    x /= np.linalg.norm(x)
+    basis = np.stack([x, np.cross(down, x)])
+    flat = slopes @ basis.T
+    angle = np.sort(np.arctan2(flat[:, 1], flat[:, 0]))
+    if len(angle) > 2 and np.diff(np.append(angle, angle[0] + 2 * math.pi)).max() <= math.pi + 1e-9:
+        return np.zeros(3)
+    i, j = np.triu_indices(len(flat))
+    edge = flat[j] - flat[i]
+    share = np.clip(-(flat[i] * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-30), 0.0, 1.0)
+    nearest = flat[i] + share[:, None] * edge
+    return np.asarray(nearest[int((nearest**2).sum(1).argmin())] @ basis)
 
 
 def rest(mesh: Mesh, down: tuple[float, float, float]) -> Rest:
     """The stable pose reached from one that has `down` pointing at the floor."""
-    points = support_points(mesh.vertices_m)
-    down_at_rest = settle(points, area_centroid(mesh), np.asarray(down, dtype=np.float64))
+    start = np.asarray(down, dtype=np.float64)
+    nudged = (start + NUDGE) / np.linalg.norm(start + NUDGE)
+    down_at_rest = settle(mesh.vertices_m, area_centroid(mesh), nudged)
+    if np.abs(down_at_rest - start).max() < SAME_POSE:
+        down_at_rest = start
     rotation = _squared(mesh.vertices_m, _turn_down(down_at_rest))
     world = mesh.vertices_m @ rotation.T
     low, high = world.min(0), world.max(0)

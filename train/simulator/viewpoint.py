@@ -79,8 +79,9 @@ def _fitting_distance_m(camera: CameraPose, points: F64) -> float:
         points: [P, 3] world.
     """
     x, y, z = camera.to_camera(points).T
-    low_u, high_u = MARGIN * camera.width - camera.cx, (1 - MARGIN) * camera.width - camera.cx
-    low_v, high_v = MARGIN * camera.height - camera.cy, (1 - MARGIN) * camera.height - camera.cy
+    cx, cy = camera.cx + 0.5, camera.cy + 0.5  # from the picture's corner
+    low_u, high_u = MARGIN * camera.width - cx, (1 - MARGIN) * camera.width - cx
+    low_v, high_v = MARGIN * camera.height - cy, (1 - MARGIN) * camera.height - cy
     # At distance d a point has depth z - 1 + d: each edge of the picture bounds d from below.
     depth = np.stack([camera.fx * x / high_u, camera.fx * x / low_u, camera.fy * y / high_v, camera.fy * y / low_v])
     return float((depth - (z - 1.0)).max())
