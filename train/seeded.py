@@ -53,6 +53,7 @@ class Shape:
     kv_heads: int = 2
     mlp: int = 160
     merges: int = 160
+    residual_gain: float = 1.0  # of what layers add to the stream; deep networks need less, or rounding grows in them
 
     @property
     def tile_px(self) -> int:
@@ -79,6 +80,7 @@ VARIANTS: Mapping[str, Shape] = {
     "shape_2b": Shape(
         "dynamic", "mlp_downsample_3x3_fix", grid=32, tower_width=1152, tower_layers=27, tower_heads=16,
         tower_mlp=4304, width=1536, layers=28, heads=12, kv_heads=2, mlp=8960, merges=320,
+        residual_gain=0.13,
     ),
 }  # fmt: skip
 
@@ -108,7 +110,7 @@ def seeded_checkpoint(shape: Shape, *, seed: int = 0) -> Checkpoint:
     modules: dict[str, Any] = {}
     for part in config.parts:
         modules[part] = build_part(part, config, part_configs, f"seeded {part}")
-        _fill(modules[part], f"{seed}/{part}")
+        _fill(modules[part], f"{seed}/{part}", shape.residual_gain)
     return Checkpoint(
         model=assemble(modules, config, files.tokenizer).eval(),
         tokenizer_files=files,
@@ -133,7 +135,7 @@ def _config(shape: Shape) -> ModelConfig:
         select_layer=-2,
         max_tiles=shape.max_tiles,
         s2_scales=tuple(shape.tile_px * factor for factor in shape.s2_factors),
-        other={"chat_template": "qwen2", "image_encoder": encoder, "depth_encoder": encoder},
+        other={"license": "Apache-2.0", "chat_template": "qwen2", "image_encoder": encoder, "depth_encoder": encoder},
     )
 
 
@@ -210,9 +212,13 @@ def _preprocessor(shape: Shape) -> dict[str, Any]:
 # --- weights ------------------------------------------------------------------------------------------
 
 
-def _fill(module: Any, seed: str) -> None:
+# What a layer adds to the stream comes out of these.
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "self_attn.out_proj.weight", "mlp.fc2.weight")
+
+
+def _fill(module: Any, seed: str, residual_gain: float) -> None:
     """Give every tensor values; each has its own stream, so no tensor depends on the order of others."""
-    state = {n: _values(n, tuple(t.shape), f"{seed}/{n}") for n, t in module.state_dict().items()}
+    state = {n: _values(n, tuple(t.shape), f"{seed}/{n}", residual_gain) for n, t in module.state_dict().items()}
     if getattr(getattr(module, "config", None), "tie_word_embeddings", False) and "lm_head.weight" in state:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     module.load_state_dict(state, assign=True)
@@ -220,7 +226,7 @@ def _fill(module: Any, seed: str) -> None:
         module.tie_weights()
 
 
-def _values(name: str, shape: tuple[int, ...], seed: str) -> Tensor:
+def _values(name: str, shape: tuple[int, ...], seed: str, residual_gain: float) -> Tensor:
     """Scales at which no stage saturates and every tensor, biases and norms too, shows in the output."""
     stream = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "little"))
     noise = torch.from_numpy(stream.standard_normal(shape, dtype=np.float32))
@@ -232,7 +238,8 @@ def _values(name: str, shape: tuple[int, ...], seed: str) -> Tensor:
         return noise
     if name.endswith("position_embedding.weight"):
         return 0.5 * noise
-    return noise * (1.5 / sqrt(prod(shape[1:])))
+    gain = residual_gain if name.endswith(_RESIDUAL_OUTPUTS) else 1.0
+    return noise * (1.5 * gain / sqrt(prod(shape[1:])))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
