@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from hardware.camera.replay_writer import storage_errors
+from hardware.storage import storage_errors
 from train.simulator.assets import CORE_NOUNS, library
 from train.simulator.depth_noise import noisy_depth
 from train.simulator.render import FINE, Renderer

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardware.camera.replay_writer import storage_errors
+from hardware.storage import storage_errors
 from train.simulator.assets import library
 from train.simulator.errors import SceneImpossible, ShardInvalid
 from train.simulator.render import FAST, Quality, Renderer

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hardware.camera.replay_writer import ReplayWriter, RgbFormat, storage_errors
+from hardware.camera.replay_writer import ReplayWriter, RgbFormat
 from hardware.frame import Frame
 from hardware.geometry import Extrinsics, Intrinsics
+from hardware.storage import storage_errors
 from train.simulator.depth_noise import noisy_depth, to_counts
 from train.simulator.errors import SceneImpossible
 from train.simulator.meshes import rotation
@@ -103,6 +104,7 @@ def write_clip(out: Path, samples: Iterator[Sample], *, seed: int, config: ClipC
             writer.write(_frame(sample, index, seed, config))
             lines.append(json.dumps({"index": index, **graph_to_json(sample.graph)}))
             masks.append((sample.graph.instance_mask + 1).astype(np.uint8))
+        writer.finish()
     with storage_errors(out):
         (out / "mask").mkdir()
         for index, mask in enumerate(masks):

@@ -99,6 +99,7 @@ class Renderer:
     def close(self) -> None:
         """Free the OpenGL context; safe to call twice."""
         if self._gl is not None:
+            self._gl.make_current()
             self._context.free()
             self._gl.free()
             self._gl = None
@@ -142,6 +143,7 @@ class Renderer:
         viewport = self._mujoco.MjrRect(0, 0, camera.width, camera.height)
         pixels = np.empty((camera.height, camera.width, 3), np.uint8)
         depth = np.empty((camera.height, camera.width), np.float32)
+        self._gl.make_current()  # another renderer of this thread may have drawn last
         self._mujoco.mjr_render(viewport, self._scene, self._context)
         self._mujoco.mjr_readPixels(pixels, depth if segment else None, viewport, self._context)
         return pixels[::-1].copy(), depth[::-1]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardware.camera.replay_writer import storage_errors
+from hardware.storage import storage_errors
 from train.simulator.depth_noise import noisy_depth, to_counts
 from train.simulator.errors import ShardInvalid
 from train.simulator.sample import Sample, rng_of, world_points
