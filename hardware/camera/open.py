@@ -65,7 +65,10 @@ def _realsense(serial: str | None) -> StreamCamera:
 
 def _recording(path: Path, *, realtime: bool) -> StreamCamera:
     from hardware.camera.realsense import RealSenseSource
+    from hardware.camera.recording_check import prove_recording
 
+    if path.is_file():
+        prove_recording(path)
     return StreamCamera(RealSenseSource(path, realtime=realtime))
 
 
