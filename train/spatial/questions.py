@@ -34,6 +34,7 @@ Task = Literal["location", "placement"]
 Combinations = Literal["known", "novel", "any"]
 
 MAX_STEPS = 5
+ABSENT_TRIES = 5
 MIN_TARGET_SHARE = 0.001  # of the image; what shows less is not asked for
 
 R = Relation
@@ -166,9 +167,11 @@ class QuestionMaker:
 
     def absent(self) -> Question | None:
         """A question for something that is surely not there: an object by noun and colour, or by a relation."""
-        description = self._absent_description()
-        if description is None or self.resolver.resolve(description).outcome is not Outcome.NONE:
+        tried = [self._absent_description() for _ in range(ABSENT_TRIES)]
+        missing = [d for d in tried if d is not None and self.resolver.resolve(d).outcome is Outcome.NONE]
+        if not missing:
             return None
+        description = missing[0]
         phrase, prompt = self.wording.locate(description)
         none = np.zeros(self.view.graph.instance_mask.shape, dtype=bool)
         return Question(

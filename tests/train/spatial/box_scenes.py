@@ -108,7 +108,7 @@ def random_scene(seed: int, width: int = 160, height: int = 120) -> SceneGraph:
 
 def _stand(rng, table, count):
     """Things side by side on the table, many of the same noun or colour."""
-    objects = []
+    objects: list[SceneObject] = []
     for _ in range(200):
         if len(objects) == count:
             break

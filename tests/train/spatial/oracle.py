@@ -95,33 +95,32 @@ class Oracle:
     # relations of a thing to anchors
 
     def filter(self, name, thing, anchors, detail):
-        a = anchors[0] if anchors else None
-        match name:
-            case "left_of" | "right_of" | "in_front_of" | "behind":
-                return self.direction(name, thing, a)
-            case "above":
-                return self.above(thing, a)
-            case "below":
-                return self.above(a, thing)
-            case "on":
-                return self.on(thing, a)
-            case "under":
-                return None if a.container == thing.id else self.on(a, thing)
-            case "inside":
-                return True if thing.container == a.id else (None if a.id in self.chain(thing) else False)
-            case "between":
-                return self.between(thing, *anchors)
-            case "object_side":
-                return self.on_side(thing, a, detail.word)
-            case "distance_to_camera":
-                return about(abs(self.from_camera(thing) - detail.metres))
-            case "distance_between_objects":
-                far = about(abs(self.apart(thing, a) - detail.metres))
-                edge = about(abs(self.gap(thing, a) - detail.metres))
-                return None if far is False and edge is not False else far
-            case "table_place":
-                return self.at_place(thing, detail.word)
-        return self.size(name, thing, a)
+        a = anchors[0] if anchors else thing  # relations to the table or the camera have none
+        special = {
+            "above": lambda: self.above(thing, a),
+            "below": lambda: self.above(a, thing),
+            "on": lambda: self.on(thing, a),
+            "under": lambda: None if a.container == thing.id else self.on(a, thing),
+            "inside": lambda: self.inside(thing, a),
+            "between": lambda: self.between(thing, *anchors),
+            "object_side": lambda: self.on_side(thing, a, detail.word),
+            "distance_to_camera": lambda: about(abs(self.from_camera(thing) - detail.metres)),
+            "distance_between_objects": lambda: self.about_apart(thing, a, detail.metres),
+            "table_place": lambda: self.at_place(thing, detail.word),
+        }
+        if name in ("left_of", "right_of", "in_front_of", "behind"):
+            return self.direction(name, thing, a)
+        return special[name]() if name in special else self.size(name, thing, a)
+
+    def inside(self, thing, anchor):
+        if thing.container == anchor.id:
+            return True
+        return None if anchor.id in self.chain(thing) else False
+
+    def about_apart(self, thing, anchor, metres):
+        centres = about(abs(self.apart(thing, anchor) - metres))
+        edges = about(abs(self.gap(thing, anchor) - metres))
+        return None if centres is False and edges is not False else centres
 
     def direction(self, name, thing, anchor):
         x, y = self.offset(thing, anchor)
