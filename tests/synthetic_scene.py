@@ -5,6 +5,7 @@ y away from the viewer, z up, metres, the table top at z = 0. No textures from f
 seed. Not a simulator: objects do not move, only the camera does.
 """
 
+import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -346,3 +347,17 @@ def write_clip(
                 )
             )
         writer.finish()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the demo clip: `python -m tests.synthetic_scene OUT`."""
+    parser = argparse.ArgumentParser(description="Render the synthetic table as a replay folder, depth registered.")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--frames", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    write_clip(options.out, count=options.frames, aligned=True, seed=options.seed, shadow_samples=16)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,7 +89,8 @@ def test_refer_answers_from_another_folder(robot: Path, tmp_path: Path) -> None:
     assert answer["kind"] == "points"
     assert answer["valid"]
     assert all(0 <= u < 160 and 0 <= v < 120 for u, v in (point["px"] for point in answer["points"]))
-    assert Image.open(tmp_path / "seen.png").size == (160, 120)
+    with Image.open(tmp_path / "seen.png") as seen:
+        assert seen.size == (160, 120)
 
 
 def test_help_works_with_robot_packages_only(robot: Path, tmp_path: Path) -> None:
