@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(shipped_bundle(), tmp_path / "bundle"))
 
 
-def edit_manifest(bundle: Path, change: Callable[[dict], object]) -> None:
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = bundle / "manifest.json"
     data = json.loads(path.read_text())
     change(data)
@@ -47,6 +48,11 @@ def rehash(bundle: Path, name: str) -> None:
     """Make the manifest agree with a changed file, as somebody who tampers on purpose would."""
     entry = {"sha256": bundles.file_sha256(bundle / name), "bytes": (bundle / name).stat().st_size}
     edit_manifest(bundle, lambda m: m["files"].update({name: entry}))
+
+
+def rewrite(bundle: Path, name: str, content: bytes) -> None:
+    (bundle / name).write_bytes(content)
+    rehash(bundle, name)
 
 
 def remove(path: Path) -> None:
@@ -103,13 +109,13 @@ DAMAGE: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ),
     (
         "GGUF replaced and rehashed",
-        lambda b: ((b / "decoder.gguf").write_bytes(b"GGUF" + b"\0" * 100), rehash(b, "decoder.gguf")),
+        lambda b: rewrite(b, "decoder.gguf", b"GGUF" + b"\0" * 100),
         BundleInvalid,
         "not a GGUF",
     ),
     (
         "ONNX replaced and rehashed",
-        lambda b: ((b / "rgb_tower.onnx").write_bytes(b"\x3a\xff\xff"), rehash(b, "rgb_tower.onnx")),
+        lambda b: rewrite(b, "rgb_tower.onnx", b"\x3a\xff\xff"),
         BundleInvalid,
         "not an ONNX",
     ),

@@ -29,7 +29,8 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         image = Image.fromarray(RGB).convert(mode)
     path = saved(tmp_path, image, "picture.tif")
     found = read_image(path)
-    assert (found.shape, found.dtype) == ((48, 64, 3), np.uint8)
+    assert found.shape == (48, 64, 3)
+    assert found.dtype == np.uint8
     expected = RGB[..., [0, 0, 0]] if mode == "I;16" else np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(found, expected)
 

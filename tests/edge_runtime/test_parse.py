@@ -34,7 +34,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("text", "expected", "_label"), GOOD, ids=[g[2] for g in GOOD])
-def test_points_are_read(text: str, expected: list, _label: str) -> None:
+def test_points_are_read(text: str, expected: list[tuple[float, float]], _label: str) -> None:
     parsed = parse_points(text)
     assert parsed.valid
     assert parsed.reason is None

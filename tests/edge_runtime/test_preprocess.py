@@ -48,9 +48,7 @@ def test_grids_equal_the_recorded_ones(golden: Path, kind: str) -> None:
                 low, high, tile = (scales[-1] // scales[0]) ** 2, config["max_num"], config["image_size"]
                 rows, cols = row["block_size_rows_cols"]
                 expected = Grid(cols, rows)
-            found = choose_grid(
-                width=row["width"], height=row["height"], min_tiles=low, max_tiles=high, tile_px=tile
-            )
+            found = choose_grid(width=row["width"], height=row["height"], min_tiles=low, max_tiles=high, tile_px=tile)
             assert found == expected, row
 
 
@@ -67,9 +65,7 @@ def test_resized_pixels_are_identical_in_every_mode(golden: Path) -> None:
         }
         for key, image_spec in cases.items():
             expected = arrays[f"{i}/{key}"].reshape(-1, 28, 28, 3)
-            np.testing.assert_array_equal(
-                as_u8(preprocess_rgb(picture, image_spec).pixels), expected, err_msg=key
-            )
+            np.testing.assert_array_equal(as_u8(preprocess_rgb(picture, image_spec).pixels), expected, err_msg=key)
 
 
 @pytest.mark.parametrize(

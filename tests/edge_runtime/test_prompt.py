@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,9 @@ def test_prompt_text_of_every_recorded_case(golden: Path, variant: str) -> None:
     mode = config["image_aspect_ratio"]
     spec = _spec(golden, variant, config)
     for name, case in recorded["cases"].items():
-        parts, image_tiles, depth_tiles = [], [], []
+        parts: list[Part] = []
+        image_tiles: list[int] = []
+        depth_tiles: list[int] = []
         for kind, value in case["parts"]:
             if kind == "text":
                 parts.append(TextPart(value))
@@ -79,7 +82,7 @@ def test_prompt_text_of_every_recorded_case(golden: Path, variant: str) -> None:
         assert {"image": sum(image_tiles), "depth": sum(depth_tiles)} == {"image": 0, "depth": 0} | case["n_tiles"]
 
 
-def _spec(golden: Path, variant: str, config: dict) -> ImageSpec:
+def _spec(golden: Path, variant: str, config: dict[str, Any]) -> ImageSpec:
     tower = json.loads((golden / variant / "checkpoint/vision_tower/preprocessor_config.json").read_text())
     tile = TileSpec(tower["size"]["height"], (0.5,) * 3, (0.5,) * 3)
     scales = tuple(int(s) for s in config["s2_scales"].split(",")) if config["dynamic_s2"] else ()

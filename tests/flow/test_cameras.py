@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -26,7 +27,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def lines(outcome: Outcome) -> list[dict]:
+def lines(outcome: Outcome) -> list[dict[str, Any]]:
     """Every record of a run, each valid under the schema, the summary last."""
     schema = json.loads((REPOSITORY / "docs/schema/run.json").read_text())
     records = [json.loads(line) for line in outcome.out.splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -14,7 +15,7 @@ from tests.conftest import REPOSITORY
 from tests.flow.command_line import Shell
 
 
-def keeps_schema(record: dict, name: str) -> None:
+def keeps_schema(record: dict[str, Any], name: str) -> None:
     schema = json.loads((REPOSITORY / "docs/schema" / f"{name}.json").read_text())
     jsonschema.validate(record, schema)
 
