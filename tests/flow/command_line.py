@@ -5,9 +5,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema
 import pytest
 
 from edge_runtime import cli
+from tests.conftest import REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Outcome:
         found = json.loads(self.out.strip().splitlines()[-1])
         assert isinstance(found, dict)
         return found
+
+
+def keeps_schema(record: dict[str, Any], name: str) -> None:
+    """Fail unless a record is what docs/schema says this verb prints."""
+    jsonschema.validate(record, json.loads((REPOSITORY / "docs/schema" / f"{name}.json").read_text()))
 
 
 class Shell:

@@ -4,20 +4,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 
 from edge_runtime.bundle import file_sha256, shipped_bundle
-from tests.conftest import REPOSITORY
-from tests.flow.command_line import Shell
-
-
-def keeps_schema(record: dict[str, Any], name: str) -> None:
-    schema = json.loads((REPOSITORY / "docs/schema" / f"{name}.json").read_text())
-    jsonschema.validate(record, schema)
+from tests.flow.command_line import Shell, keeps_schema
 
 
 @pytest.fixture

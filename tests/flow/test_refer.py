@@ -2,22 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
 from edge_runtime.bundle import shipped_bundle
 from edge_runtime.prompt import POINT_SUFFIX
-from tests.conftest import REPOSITORY
-from tests.flow.command_line import Shell
-
-
-def keeps_schema(record: dict[str, Any], name: str) -> None:
-    schema = json.loads((REPOSITORY / "docs/schema" / f"{name}.json").read_text())
-    jsonschema.validate(record, schema)
+from tests.flow.command_line import Shell, keeps_schema
 
 
 def test_json_keeps_its_schema_and_metres_follow_the_pinhole(shell: Shell, picture: Path) -> None:
