@@ -4,6 +4,7 @@ Everything is our own geometry (shapes.py and the builder files), so nothing is 
 from seeds of their own: instance i of a noun is the same in every run. Some instances are kept back for testing.
 """
 
+import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,12 @@ class Asset:
     def key(self) -> str:
         """Name of the instance, the same in every run."""
         return f"{self.noun}/{self.instance}"
+
+    @property
+    def digest(self) -> str:
+        """Hash of its geometry, for checks that test data holds nothing of the training data."""
+        parts = [mesh.vertices_m.astype(np.float32).tobytes() + mesh.faces.tobytes() for _, mesh in self.groups]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     @property
     def mesh(self) -> Mesh:
@@ -203,8 +210,13 @@ def _standing(shape: Shape) -> Shape:
     if np.allclose(turn, np.eye(3), atol=1e-9):
         return shape
     parts = tuple(replace(part, mesh=Mesh(part.mesh.vertices_m @ turn.T, part.mesh.faces)) for part in shape.parts)
-    front = None if shape.front is None else tuple(float(value) for value in turn @ shape.front)
+    front = None if shape.front is None else _direction(turn @ np.array(shape.front))
     return replace(shape, parts=parts, front=front, platform=None)
+
+
+def _direction(vector: F64) -> Direction:
+    x, y, z = (float(value) for value in vector)
+    return x, y, z
 
 
 @cache

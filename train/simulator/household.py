@@ -125,8 +125,9 @@ def mouse(rng: Rng) -> Shape:
         [oval(x * k, y * k, power=2.5) - np.array([x * 0.12 * (1 - k), 0]) for k in scale],
         h * np.array([0, 0.2, 0.5, 0.75, 0.93, 1.0]),
     )
-    wheel = cylinder(0.008, 0.006, slices=12).turned("x", 90).moved(x * 0.5, 0.003, h * 0.72)
-    return shape([Part(body), Part(wheel, "dark", "wheel")], front=AHEAD)
+    wheel = cylinder(0.009, 0.008, slices=14).turned("x", 90).moved(x * 0.42, 0.004, h * 0.86)
+    seam = box(x * 0.8, 0.002, 0.004).moved(x * 0.5, 0, h * 0.80)
+    return shape([Part(body), Part(wheel, "dark", "wheel"), Part(seam, "dark")], front=AHEAD)
 
 
 def keyboard(rng: Rng) -> Shape:
@@ -250,7 +251,7 @@ def paper_roll(rng: Rng) -> Shape:
     """A toilet roll standing on its end."""
     r, h = within(rng, 0.046, 0.054), within(rng, 0.090, 0.102)
     hole = r * within(rng, 0.36, 0.44)
-    body = lathe([(hole, 0.0), (r, 0.0), (r, h), (hole, h), (hole, 0.0005)])
+    body = lathe([(hole, 0.0), (r, 0.0), (r, h), (hole, h)], loop=True)
     return shape([Part(body), Part(cylinder(hole, 0.001).moved(z=h * 0.45), "dark")])
 
 

@@ -98,12 +98,13 @@ def _without_slivers(vertices: F64, faces: npt.NDArray[np.int64]) -> I32:
     return faces[area > 1e-12].astype(np.int32)
 
 
-def lathe(profile: Sequence[tuple[float, float]], *, slices: int = LATHE_SLICES) -> Mesh:
+def lathe(profile: Sequence[tuple[float, float]], *, slices: int = LATHE_SLICES, loop: bool = False) -> Mesh:
     """Turn a profile about z.
 
     Args:
         profile: (radius, z) points. To make a vessel, go up the outside and down the inside.
         slices: corners of each circle.
+        loop: join the last point with the first, for a ring with a hole through it.
     """
     angle = np.linspace(0, 2 * math.pi, slices, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -111,7 +112,7 @@ def lathe(profile: Sequence[tuple[float, float]], *, slices: int = LATHE_SLICES)
     rings = np.empty((len(points), slices, 3))
     rings[..., :2] = np.maximum(points[:, :1, None], 1e-5) * circle
     rings[..., 2] = points[:, 1:2]
-    return skin(rings)
+    return skin(rings, loop=loop)
 
 
 def ellipsoid(x: float, y: float, z: float, *, slices: int = 16, stacks: int = 10) -> Mesh:

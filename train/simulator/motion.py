@@ -23,9 +23,9 @@ from train.simulator.errors import SceneImpossible
 from train.simulator.meshes import rotation
 from train.simulator.placement import Footprint, Posed, apart, on_table
 from train.simulator.render import Renderer
-from train.simulator.sample import Sample, all_visible, graph_of, rng_of
+from train.simulator.sample import Sample, all_visible, rng_of, sample_of
 from train.simulator.scene import EDGE_MARGIN_M, GAP_M, Scene, SceneConfig, draw_scene
-from train.simulator.shards import graph_to_json
+from train.simulator.shards import scene_line
 from train.simulator.viewpoint import LENSES, Lens, draw_camera
 from train.spatial.scene_graph import TABLE, CameraPose
 
@@ -102,7 +102,7 @@ def write_clip(out: Path, samples: Iterator[Sample], *, seed: int, config: ClipC
     with ReplayWriter(out, name=f"simulated clip {seed}", rgb_format=config.rgb_format) as writer:
         for index, sample in enumerate(samples):
             writer.write(_frame(sample, index, seed, config))
-            lines.append(json.dumps({"index": index, **graph_to_json(sample.graph)}))
+            lines.append(json.dumps(scene_line(index, sample)))
             masks.append((sample.graph.instance_mask + 1).astype(np.uint8))
         writer.finish()
     with storage_errors(out):
@@ -174,7 +174,7 @@ def _after(scene: Scene, slides: Sequence[Slide], share: float) -> Scene:
 def _sample(renderer: Renderer, scene: Scene, camera: CameraPose) -> Sample:
     renderer.load(scene.objects, scene.surroundings)
     mask, depth = renderer.mask_and_depth(camera)
-    return Sample(renderer.rgb(camera), depth, graph_of(scene, camera, mask, depth))
+    return sample_of(scene, camera, renderer.rgb(camera), mask, depth)
 
 
 def _frame(sample: Sample, index: int, seed: int, config: ClipConfig) -> Frame:

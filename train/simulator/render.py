@@ -7,6 +7,7 @@ What stands where is scene.py's business.
 
 import ctypes
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Renderer:
         quality: FAST or FINE.
 
     Raises:
-        GraphicsMissing: neither EGL nor OSMesa works here.
+        GraphicsMissing: MuJoCo is not installed, or neither EGL nor OSMesa works here.
     """
 
     def __init__(self, assets: Sequence[Asset], *, width: int, height: int, quality: Quality = FAST) -> None:
@@ -280,8 +281,12 @@ def open_gl(width: int, height: int) -> tuple[Any, str]:
     """A current off-screen OpenGL context: EGL, else OSMesa, or what $MUJOCO_GL asks for.
 
     Raises:
-        GraphicsMissing: none works; the message gives each reason and the packages to install.
+        GraphicsMissing: none works, or MuJoCo is not installed; the message says what to install.
     """
+    if importlib.util.find_spec("mujoco") is None:
+        raise GraphicsMissing(
+            "the simulator needs the pip package `mujoco` (>= 4.0, Python >= 3.11): pip install 'roborefer-edge[train]'"
+        )
     asked = os.environ.get("MUJOCO_GL", "").lower()
     names = [asked] if asked in GL_LIBRARIES else list(GL_LIBRARIES)
     reasons = []

@@ -33,6 +33,8 @@ class Sample:
     rgb: U8  # [H, W, 3]
     depth_m: F32  # [H, W] exact z in the camera frame
     graph: SceneGraph
+    assets: tuple[str, ...] = ()  # key of each object's instance, in the order of graph.objects
+    surface: str = ""  # texture of the table
 
 
 def rng_of(seed: int, index: int) -> Rng:
@@ -73,8 +75,19 @@ def draw_sample(
             camera = draw_camera(rng, scene, mode, raster)
             mask, depth = renderer.mask_and_depth(camera)
             if all_visible(mask, len(scene.objects)):
-                return Sample(renderer.rgb(camera), depth, graph_of(scene, camera, mask, depth))
+                return sample_of(scene, camera, renderer.rgb(camera), mask, depth)
     raise SceneImpossible(f"sample {index} of seed {seed}: something stayed hidden in {SCENE_TRIES} scenes")
+
+
+def sample_of(scene: Scene, camera: CameraPose, rgb: U8, mask: I32, depth_m: F32) -> Sample:
+    """A sample from a scene and its pictures."""
+    return Sample(
+        rgb=rgb,
+        depth_m=depth_m,
+        graph=graph_of(scene, camera, mask, depth_m),
+        assets=tuple(posed.asset.key for posed in scene.objects),
+        surface=scene.surroundings.table_solid.texture or "",
+    )
 
 
 def all_visible(mask: I32, count: int) -> bool:

@@ -37,9 +37,10 @@ COUNT_WEIGHTS = {3: 0.05, 4: 0.08, 5: 0.13, 6: 0.17, 7: 0.19, 8: 0.16, 9: 0.12, 
 GAP_M = 0.008
 EDGE_MARGIN_M = 0.01
 SCALE = (0.86, 1.16)
-TRIES_PER_SPOT = 14
+TRIES_PER_SPOT = 24
 TRIES_PER_SCENE = 160
 HOST_SHARE = 0.3  # objects that first try a place on or in another
+FLAT_TOPS = ("book", "box", "book", "sponge", "plate", "cube")
 CONTAINERS = ("tray", "bowl", "basket", "pan", "pot", "plate")
 CLEARANCE_M = 0.0005  # between a thing and what it stands on: invisible, and nothing touches nothing
 
@@ -125,13 +126,13 @@ class _Builder:
         self.table = table
         self.placed: list[Posed] = []
         self.middle = self._draw_middle()
-        self.spread_m = rng.uniform(0.17, 0.27)
+        self.spread_m = rng.uniform(0.11, 0.20)
 
     def furnish(self, count: int) -> None:
         """Start with a container or a flat thing, and put something into or onto it."""
         hosts = [noun for noun in CONTAINERS if noun in self.config.nouns]
         if not hosts or self.rng.random() < 0.35:
-            hosts = [noun for noun in ("book", "box", "cube") if noun in self.config.nouns] or hosts
+            hosts = [noun for noun in FLAT_TOPS if noun in self.config.nouns] or hosts
         if not hosts or not self._place_on_table(self._draw_item(self._pick(hosts))):
             return
         wanted = min(int(self.rng.integers(1, 4)), count - 1)
@@ -180,8 +181,10 @@ class _Builder:
     def _place_on_table(self, item: _Item) -> bool:
         spread = self.spread_m * (1 + 0.04 * len(self.placed))
         others = [posed.footprint for posed in self.placed if posed.support == TABLE]
-        for _ in range(TRIES_PER_SPOT):
-            centre = self.middle + self.rng.uniform(-spread, spread, 2)
+        for attempt in range(TRIES_PER_SPOT):
+            # Long things find no place in a crowd; without a wider search scenes would be full of small ones.
+            reach = spread * (1 + attempt / TRIES_PER_SPOT)
+            centre = self.middle + self.rng.uniform(-reach, reach, 2)
             footprint = footprint_of(item.rest, item.scale, centre, self._turn())
             if on_table(footprint, self.table, EDGE_MARGIN_M) and all(apart(footprint, o, GAP_M) for o in others):
                 self._put(item, footprint, float(self.table.centre_m[2]), None)

@@ -5,7 +5,7 @@
       depth.npy      uint16 [N, H, W]   exact z in counts of DEPTH_UNIT_M
       noisy.npy      uint16 [N, H, W]   the same through the sensor model, 0 = hole; only if asked for
       mask.npy       uint8  [N, H, W]   instance mask + 1: 0 elsewhere, 1 table, k + 1 object k
-      scenes.jsonl   N lines: {"index", "table", "camera", "objects"}
+      scenes.jsonl   N lines: {"index", "surface", "assets", "table", "camera", "objects"}
       shard.json     {"indices", "skipped"}, written last inside the hidden folder that is then renamed
 
 Which samples go into which shard is dataset.py's business.
@@ -123,8 +123,13 @@ def _fill(partial: Path, samples: Sequence[tuple[int, Sample]], seed: int, noisy
     if noisy:
         noise = [noisy_depth(sample.depth_m, rng_of(seed + NOISE_STREAM, index)) for index, sample in samples]
         np.save(partial / "noisy.npy", np.stack([to_counts(depth_m, DEPTH_UNIT_M) for depth_m in noise]))
-    lines = [json.dumps({"index": index, **graph_to_json(sample.graph)}) for index, sample in samples]
+    lines = [json.dumps(scene_line(index, sample)) for index, sample in samples]
     _write_text(partial / "scenes.jsonl", "\n".join(lines))
+
+
+def scene_line(index: int, sample: Sample) -> dict[str, Any]:
+    """What a line of scenes.jsonl (or of a clip's truth.jsonl) says."""
+    return {"index": index, "surface": sample.surface, "assets": sample.assets, **graph_to_json(sample.graph)}
 
 
 def _write_text(path: Path, text: str) -> None:

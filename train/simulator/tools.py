@@ -67,8 +67,8 @@ def tape(rng: Rng) -> Shape:
     """A roll of adhesive tape lying flat."""
     r, h = within(rng, 0.040, 0.050), within(rng, 0.020, 0.032)
     hole = r * within(rng, 0.58, 0.68)
-    roll = lathe([(hole, 0), (r, 0), (r, h), (hole, h), (hole, 0.0005)], slices=24)
-    core = lathe([(hole * 0.93, 0), (hole, 0), (hole, h), (hole * 0.93, h), (hole * 0.93, 0.0005)], slices=24)
+    roll = lathe([(hole, 0), (r, 0), (r, h), (hole, h)], slices=24, loop=True)
+    core = lathe([(hole * 0.93, 0), (hole, 0), (hole, h), (hole * 0.93, h)], slices=24, loop=True)
     return shape([Part(roll), Part(core, "pale")])
 
 

@@ -20,6 +20,13 @@ from train.simulator.meshes import box, ellipsoid, lathe, signed_volume_m3, toru
 from train.simulator.resting import rest
 
 
+def test_no_held_out_geometry_is_in_the_training_set() -> None:
+    train = {item.digest for item in library(ALL_NOUNS, held_out=False)}
+    kept = {item.digest for item in library(ALL_NOUNS, held_out=True)}
+    assert len(train) + len(kept) == len(ALL_NOUNS) * (TRAIN_INSTANCES + HELD_OUT_INSTANCES)
+    assert not train & kept
+
+
 def closure(mesh) -> float:
     """Sum of all area vectors: zero for a closed surface."""
     a, b, c = (mesh.vertices_m[mesh.faces[:, k]] for k in range(3))
@@ -127,4 +134,5 @@ def test_directions_point_at_their_parts() -> None:
     assert mug.parts["handle"][0] > 0.9
     teapot = asset("teapot", 1)
     assert teapot.parts["spout"][0] > 0.5 > -0.5 > teapot.parts["handle"][0]
+    assert teapot.front is not None
     assert np.allclose(teapot.front, [1, 0, 0])

@@ -41,6 +41,8 @@ def test_what_is_read_is_what_was_drawn(rendered: Path, renderer) -> None:
     first = draw_sample(renderer, PLAN.seed, 4, FEW, (96, 80))
     shard = shards[1]
     assert shard.scenes[1]["index"] == 4
+    assert shard.scenes[1]["assets"] == list(first.assets)
+    assert shard.scenes[1]["surface"] == first.surface
     assert np.array_equal(shard.rgb[1], first.rgb)
     graph = shard.graph(1)
     assert np.array_equal(graph.instance_mask, first.graph.instance_mask)

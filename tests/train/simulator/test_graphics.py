@@ -30,6 +30,12 @@ def test_missing_gl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "libosmesa6" in str(caught.value)
 
 
+def test_missing_mujoco_names_the_pip_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(GraphicsMissing, match=r"pip install 'roborefer-edge\[train\]'"):
+        render.open_gl(32, 32)
+
+
 def test_osmesa_takes_over_where_egl_is_missing(tmp_path: Path) -> None:
     """In a process of its own, since a process keeps the first library it found."""
     program = f"""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from hardware.camera.base import EndOfRecording
 from hardware.camera.replay import ReplaySource
+from hardware.frame import Frame
 from train.simulator.motion import ClipConfig, clip_samples, draw_slides, write_clip
 from train.simulator.placement import apart
 from train.simulator.scene import SceneConfig, draw_scene
@@ -26,16 +28,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory, renderer) -> Path:
     return out
 
 
-def frames(folder: Path) -> list:
+def frames(folder: Path) -> list[Frame]:
     source = ReplaySource(folder)
     count = source.open().frame_count
+    assert count is not None
     found = [source.next_frame(1000) for _ in range(count)]
     with pytest.raises(EndOfRecording):
         source.next_frame(1000)
     return found
 
 
-def truth(folder: Path) -> list[dict]:
+def truth(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "truth.jsonl").read_text().splitlines()]
 
 

@@ -9,6 +9,7 @@ from train.simulator.errors import SceneImpossible
 from train.simulator.meshes import Mesh
 from train.simulator.placement import Footprint, apart
 from train.simulator.scene import SceneConfig, draw_scene
+from train.simulator.surroundings import HELD_OUT_TEXTURES, TRAIN_TEXTURES
 from train.simulator.viewpoint import LENSES, draw_camera, look_at
 from train.spatial.scene_graph import TABLE
 
@@ -119,6 +120,7 @@ def test_hosts_carry_what_says_it_stands_on_them() -> None:
             if posed.support != TABLE:
                 host = by_id[posed.support]
                 assert host.upright
+                assert host.asset.platform is not None
                 assert (posed.container == host.id) == host.asset.platform.inside
                 assert np.hypot(*(posed.footprint.centre_m - host.centre_m[:2])) < host.footprint.reach_m
 
@@ -137,6 +139,8 @@ def test_nouns_and_held_out_are_obeyed() -> None:
     scene = draw_scene(np.random.default_rng(4), config)
     assert {posed.asset.noun for posed in scene.objects} <= set(config.nouns)
     assert all(posed.asset.held_out for posed in scene.objects)
+    assert scene.surroundings.table_solid.texture in HELD_OUT_TEXTURES
+    assert not set(HELD_OUT_TEXTURES) & set(TRAIN_TEXTURES)
 
 
 def test_the_camera_has_everything_in_view_and_is_upright() -> None:
