@@ -35,6 +35,7 @@ MAX_RANK = 5
 ROUND_M = 0.05  # stated distances are multiples of this
 ANCHOR_TRIES = 6
 CATEGORY_TRIES = 2
+NEIGHBOURS_M = 0.5  # two things farther apart do not pin down a place together
 EXTRA_LINES: dict[Relation, int] = {**dict.fromkeys(SIZES, 1), Relation.OBJECT_SIDE: 1}
 VARIANTS = 3  # descriptions kept per object and number of steps
 NAMED_SHARE = 0.75  # of the one-step anchors that have a name of their own: by it, not by an ordinal
@@ -151,9 +152,10 @@ class Describer:
         """Places that two things pin down: to the left of one and in front of the other."""
         for first in self._shuffled(self.targets):
             for second in self._shuffled(self.targets)[:3]:
-                if first is second or lines < 3 or apart_m(first, second) > 0.5:
+                if first is second or apart_m(first, second) > NEIGHBOURS_M:
                     continue
-                ahead, beside = self._described((first, second), lines - 1) or (None, None)
+                # A plain first anchor, or "and in front of" might be said of what it is described by.
+                ahead, beside = self.of(first, 1), self.of(second, lines - 2)
                 if ahead is None or beside is None:
                     continue
                 for side in self._shuffled(("left", "right")):

@@ -259,7 +259,7 @@ DIRECTIONS: dict[str, Wordings] = {
 }  # fmt: skip
 
 # Two sectors at once: the second is joined by one of these.
-JOINED = Wordings(("and {direction} {a}", "and at the same time {direction} {a}"), ("that is also {direction} {a}",))
+JOINED = Wordings(("and {direction} {a}", "and at the same time {direction} {a}"), ("as well as {direction} {a}",))
 ALSO = Wordings(("and {filter}", "and also {filter}"), ("as well as {filter}",))
 
 TABLE_PLACES: dict[str, Wordings] = {

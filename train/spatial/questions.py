@@ -160,7 +160,8 @@ class QuestionMaker:
         for tried, place in enumerate(self._places(form, steps)):
             if tried == 12:
                 return None
-            spot = self.free_space.find(place) if self._allows(place) else None
+            is_clear = self._allows(place) and all(self.resolver.attaches(region) for region in place.regions)
+            spot = self.free_space.find(place) if is_clear else None
             if spot is not None:
                 return self._ask_place(place, spot)
         return None

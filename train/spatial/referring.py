@@ -95,6 +95,16 @@ class Resolver:
                 return False
         return True
 
+    def attaches(self, clause: Clause) -> bool:
+        """Whether what is said of its last anchor can only be said of that anchor.
+
+        "The free area left of the mug behind the plate" is two places if there is one mug only.
+        """
+        if not clause.anchors or not clause.anchors[-1].filters:
+            return True
+        bare, _ = without_last_filter(clause.anchors[-1])
+        return self.resolve(bare).outcome in (Outcome.SEVERAL, Outcome.NONE)
+
     def candidates(self, description: Description) -> list[tuple[Placed, Verdict]] | None:
         """What passes category and filters, surely (True) or perhaps (None); None if an anchor is not unique."""
         passed = [(p, _seen(p, description.category.fits(p.obj.noun, p.obj.colour))) for p in self.view.objects]
@@ -157,18 +167,25 @@ def other_readings(description: Description) -> Iterator[Description]:
     "the mug left of the plate behind the bowl": the mug or the plate behind the bowl? One step from the intended
     reading in either sense; readings of the anchors count too.
     """
-    filters = description.filters
-    rest = tuple(c for c in description.clauses if c.selects)
-    for at, clause in enumerate(filters):
+    clauses, filters = description.clauses, description.filters
+    for at, clause in enumerate(clauses):
         for anchor_at, anchor in enumerate(clause.anchors):
             for reading in other_readings(anchor):
-                yield replace(description, clauses=_with(filters, at, _anchored(clause, anchor_at, reading)) + rest)
+                yield replace(description, clauses=_with(clauses, at, _anchored(clause, anchor_at, reading)))
         if clause.anchors and clause.anchors[-1].filters:
-            yield replace(description, clauses=(*_raised(filters, at), *rest))
+            bare, raised = without_last_filter(clause.anchors[-1])
+            kept = _with(clauses, at, _anchored(clause, len(clause.anchors) - 1, bare))
+            yield replace(description, clauses=(*kept, raised))
     if len(filters) == 2 and filters[0].anchors:
         low = filters[0].anchors[-1]
         lowered = _anchored(filters[0], len(filters[0].anchors) - 1, _adding(low, filters[1]))
-        yield replace(description, clauses=(lowered, *rest))
+        yield replace(description, clauses=(lowered, *(c for c in clauses if c.selects)))
+
+
+def without_last_filter(description: Description) -> tuple[Description, Clause]:
+    """A description without the filter that is said last, and that filter."""
+    last = description.filters[-1]
+    return replace(description, clauses=tuple(c for c in description.clauses if c is not last)), last
 
 
 def count_distractors(view: SceneView, category: Category, target: Placed) -> int:
@@ -176,14 +193,6 @@ def count_distractors(view: SceneView, category: Category, target: Placed) -> in
     return sum(
         other is not target and category.fits(other.obj.noun, other.obj.colour) is not False for other in view.objects
     )
-
-
-def _raised(filters: tuple[Clause, ...], at: int) -> tuple[Clause, ...]:
-    """The last filter of a clause's last anchor, moved up beside the clause."""
-    clause = filters[at]
-    anchor = clause.anchors[-1]
-    bare = replace(anchor, clauses=tuple(c for c in anchor.clauses if c is not anchor.filters[-1]))
-    return (*_with(filters, at, _anchored(clause, len(clause.anchors) - 1, bare)), anchor.filters[-1])
 
 
 def _anchored(clause: Clause, at: int, anchor: Description) -> Clause:

@@ -170,14 +170,19 @@ class Oracle:
         return True if anchor_top - foot <= 0.015 and gap == 0 else None
 
     def between(self, thing, a, b):
-        """The nearest of many points on the line from a to b."""
+        """The nearest point on the line through a and b, searched for."""
         start, end = a.centre_m[:2], b.centre_m[:2]
         length = math.dist(start, end)
         if not 0.12 <= length <= 0.8:
             return None
-        shares = np.linspace(-1, 2, 60001)
-        away = np.linalg.norm(start + shares[:, None] * (end - start) - thing.centre_m[:2], axis=1)
-        share, lateral = shares[away.argmin()], away.min() / length
+        low, high = -9.0, 10.0
+        for _ in range(80):
+            third = (high - low) / 3
+            first, second = (
+                math.dist(start + t * (end - start), thing.centre_m[:2]) for t in (low + third, high - third)
+            )
+            low, high = (low, high - third) if first < second else (low + third, high)
+        share, lateral = low, math.dist(start + low * (end - start), thing.centre_m[:2]) / length
         if 0.2 <= share <= 0.8 and lateral <= 0.18:
             return True
         return False if share <= 0.08 or share >= 0.92 or lateral >= 0.4 else None

@@ -17,22 +17,24 @@ from train.spatial.referring import Clause, Description, Outcome, Resolver, othe
 from train.spatial.relations import FILTERS, ORDERS, Detail, Relation
 from train.spatial.view import SceneView
 
-SCENES = 110
+SCENES = 60
+MANY_SCENES = 400
 WIDTH, HEIGHT = 128, 96
 ANY = QuestionRules(combinations="any")
 R = Relation
 
 
+def ask(seed):
+    scene = random_scene(seed, WIDTH, HEIGHT)
+    maker = QuestionMaker(scene, np.random.default_rng(seed), ANY)
+    oracle = Oracle(scene)
+    return [(oracle, q) for q in maker.sample("location", 14) + maker.sample("placement", 6)]
+
+
 @pytest.fixture(scope="module")
 def asked():
-    """Thousands of questions, each with the oracle of its scene."""
-    found = []
-    for seed in range(SCENES):
-        scene = random_scene(seed, WIDTH, HEIGHT)
-        maker = QuestionMaker(scene, np.random.default_rng(seed), ANY)
-        oracle = Oracle(scene)
-        found += [(oracle, q) for q in maker.sample("location", 14) + maker.sample("placement", 6)]
-    return found
+    """Some thousand questions, each with the oracle of its scene."""
+    return [pair for seed in range(SCENES) for pair in ask(seed)]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +47,10 @@ def placements(asked):
     return [(oracle, q) for oracle, q in asked if q.task == "placement"]
 
 
-def test_there_are_thousands_of_them_of_every_step(asked, locations):
-    assert len(asked) >= 2000
+def test_there_are_many_of_every_step(asked, locations):
+    assert len(asked) >= 1100
     steps = Counter((q.task, q.step) for _, q in asked)
-    assert all(steps[task, step] >= 20 for task in ("location", "placement") for step in range(1, 6))
+    assert all(steps[task, step] >= 12 for task in ("location", "placement") for step in range(1, 6))
     assert sum(q.distractors > 0 for _, q in locations) >= 0.6 * len(locations)
 
 
@@ -57,6 +59,18 @@ def test_exactly_one_object_fits_each(locations):
         sure, perhaps = evaluate(oracle, q.meaning)
         assert [o.id for o in sure] == [q.target_id], q.object
         assert perhaps == [], q.object
+
+
+@pytest.mark.slow
+def test_exactly_one_object_fits_each_of_thousands():
+    count = 0
+    for seed in range(1000, 1000 + MANY_SCENES):
+        for oracle, q in ask(seed):
+            if q.task == "location":
+                sure, perhaps = evaluate(oracle, q.meaning)
+                assert ([o.id for o in sure], perhaps) == ([q.target_id], []), q.object
+                count += 1
+    assert count >= 5000
 
 
 def test_the_mask_is_what_shows_of_the_object(locations):
@@ -106,22 +120,22 @@ def test_free_places_are_where_they_are_said_to_be(placements):
             if is_free(oracle, xy, 0.025) and on_table(oracle, tuple(row), 0.02):
                 checked += 1
                 missed += point_in_place(oracle, regions, xy, 0.002)
-    assert checked > 1000
+    assert checked > 500
     assert missed == 0
 
 
 def test_novel_pairs_stay_out_of_known_questions_and_fill_the_novel_ones():
     counts: Counter[str] = Counter()
-    for seed in range(20):
-        scene = random_scene(seed, WIDTH, HEIGHT)
+    for seed in range(14):
+        scene = random_scene(seed, 64, 48)
         for rule in ("known", "novel"):
             maker = QuestionMaker(scene, np.random.default_rng(seed), QuestionRules(combinations=rule))
             for q in [*maker.sample("location", 6), *maker.sample("placement", 3)]:
                 pairs = [p for p in NOVEL_PAIRS if {r.value for r in p} <= set(q.relations)]
                 assert bool(pairs) == (rule == "novel") == is_novel(q.meaning)
                 counts[rule] += 1
-    assert counts["known"] >= 150
-    assert counts["novel"] >= 15
+    assert counts["known"] >= 100
+    assert counts["novel"] >= 10
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ def test_novel_pairs_stay_out_of_known_questions_and_fill_the_novel_ones():
 def test_every_relation_can_be_asked(relation):
     least, most = step_range(relation)
     steps = set()
-    for seed in range(SCENES):
+    for seed in range(2 * SCENES):
         maker = QuestionMaker(random_scene(seed, 64, 48), np.random.default_rng(seed), ANY)
         q = maker.location(relation, least + seed % (most - least + 1))
         if q is not None:
