@@ -6,6 +6,7 @@ trained on the sentences below. Digits never merge, so a coordinate is always sp
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -52,11 +53,12 @@ _SENTENCES = (
 )
 
 
-def train_tokenizer(*, merges: int) -> dict[str, bytes]:
+def train_tokenizer(*, merges: int, sentences: Sequence[str] = ()) -> dict[str, bytes]:
     """Train the tokenizer and return the files of an `llm/` folder that make it up.
 
     Args:
         merges: How many tokens there are beyond the 256 bytes and the special tokens, at most.
+        sentences: What the model will read, beside the sentences below.
 
     Returns:
         File name -> content; the same bytes on every call.
@@ -76,7 +78,7 @@ def train_tokenizer(*, merges: int) -> dict[str, bytes]:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator(_corpus(), trainer)
+    backend.train_from_iterator([*_corpus(), *sentences], trainer)
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
     return _files(backend)
 

@@ -1,0 +1,82 @@
+"""Command line: `python -m train.nano --workdir runs/nano --minutes 90`; run it again to go on after a stop."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge_runtime.errors import EdgeError
+from train.nano.preset import PRESETS
+from train.nano.recipe import Recipe, Run, Worlds
+from train.nano.stages import STAGES, smoke_stages
+from train.nano.world import SimulatedWorld
+
+_EVAL_SEED_STEP = 1_000_003  # far from any seed somebody would choose beside their first
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, return the exit code: 0 done, 3 to be resumed or failed on data."""
+    # Two OpenMP threads that spin while waiting for each other halve the speed on small machines.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    recipe = _recipe(options)
+    run = Run(recipe, _worlds(recipe), options.workdir)
+    try:
+        if options.checkpoint_now:
+            logging.info("wrote %s", run.checkpoint_now())
+            return 0
+        finished = run.go()
+    except EdgeError as error:
+        logging.error("%s", error)  # noqa: TRY400 (the message says what to do)
+        return 3
+    return 0 if finished else 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.nano", description="Train nano from scratch, resumably.")
+    default = Recipe()
+    parser.add_argument("--workdir", type=Path, default=Path("runs/nano"), help="scenes, weights, log, checkpoint")
+    parser.add_argument("--minutes", type=float, help="of training, over all sessions")
+    parser.add_argument("--session-minutes", type=float, default=default.session_minutes, help="stop after this long")
+    parser.add_argument(
+        "--render-minutes", type=float, default=default.render_minutes, help="then train on what there is"
+    )
+    parser.add_argument("--scenes", type=int, help="to train on")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="sizes of the network")
+    parser.add_argument("--workers", type=int, default=default.workers, help="rendering processes")
+    parser.add_argument("--threads", type=int, default=default.threads, help="of torch")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--smoke", action="store_true", help="two minutes, a tiny network: does everything run?")
+    parser.add_argument("--checkpoint-now", action="store_true", help="only write a checkpoint of the latest weights")
+    return parser
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe = Recipe(
+        seed=options.seed,
+        workers=options.workers,
+        threads=options.threads,
+        session_minutes=options.session_minutes,
+        render_minutes=options.render_minutes,
+    )
+    if options.smoke:
+        recipe = replace(
+            recipe, preset="smoke", minutes=1.0, scenes=256, eval_scenes=16, quick_eval_scenes=8,
+            stages=smoke_stages(STAGES),
+        )  # fmt: skip
+    given = {name: getattr(options, name) for name in ("minutes", "scenes", "preset")}
+    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def _worlds(recipe: Recipe) -> Worlds:
+    shape = PRESETS[recipe.preset]
+    train = SimulatedWorld(recipe.seed + 1, shape.tile_px, shape.grid)
+    return Worlds(train, replace(train, seed=train.seed + _EVAL_SEED_STEP, with_masks=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

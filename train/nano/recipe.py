@@ -1,0 +1,199 @@
+"""From nothing to a checkpoint: render, tokenizer, stages, checkpoint, figures; every step is skipped if it is done.
+
+<work>/train/ eval/     shards of scenes
+<work>/tokenizer/       nano's tokenizer, made once
+<work>/stage-*.pt ...   see `trainer.py`
+<work>/checkpoint/      the result, bfloat16, RoboRefer layout
+<work>/evaluation.json  shares of hits with exact, sensor-like and no depth; answers.jsonl: the answers
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_runtime.bundle import storage_errors
+from train.checkpoint import Checkpoint, save_checkpoint
+from train.nano.coordinates import answer_text
+from train.nano.evaluate import DepthInput, answer_lines, ask, summary
+from train.nano.mirror import mirrored
+from train.nano.network import Network
+from train.nano.precision import faster_dtype
+from train.nano.preset import PRESETS, FreshWeights, fresh_checkpoint, nano_tokenizer
+from train.nano.shards import RenderReport, SceneSet, World, render
+from train.nano.stages import STAGES, Stage
+from train.nano.trainer import Budget, Trainer, read_state
+from train.tokenizer import TokenizerFiles, read_tokenizer
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_SHARDS = 40
+_EVALUATED: tuple[DepthInput, ...] = ("exact", "noisy", "none")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result, apart from how fast the machine is."""
+
+    preset: str = "nano"
+    minutes: float = 90.0  # of training
+    scenes: int = 16_384
+    eval_scenes: int = 192
+    quick_eval_scenes: int = 64  # of these, for the curve
+    seed: int = 0
+    workers: int = 2  # rendering processes
+    threads: int = 2  # of torch
+    session_minutes: float = float("inf")  # stop after this long, to be resumed
+    render_minutes: float = float("inf")  # train on what is rendered by then
+    stages: tuple[Stage, ...] = STAGES
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Where scenes come from; the two must not share any."""
+
+    train: World
+    held_out: World
+
+
+class Run:
+    """One run of a recipe in a work folder; running it again goes on where it stopped.
+
+    Args:
+        recipe: What to do.
+        worlds: Where scenes come from.
+        work: The folder.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, recipe: Recipe, worlds: Worlds, work: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.recipe, self.worlds, self.work, self._clock = recipe, worlds, work, clock
+        self._started = clock()
+
+    def go(self) -> bool:
+        """Do all steps; False if the session's time was over before the end.
+
+        Raises:
+            StorageError: Disk full or not writable; run it again when there is room.
+            CheckpointError: The work folder holds another run.
+        """
+        torch.set_num_threads(self.recipe.threads)
+        self._render()
+        if self._is_late():
+            return False
+        checkpoint, network = self._network()
+        scenes = SceneSet(self.work / "train")
+        logger.info("training on %d scenes in %s", len(scenes), network.dtype)
+        trainer = Trainer(
+            network, scenes, self.work, seed=self.recipe.seed, stages=self.recipe.stages, evaluate=self._quick_look
+        )
+        if not trainer.run(Budget(self.recipe.minutes, stop_at=self._is_late)):
+            logger.info("stopped after %.0f minutes; run the same command to go on", self.recipe.session_minutes)
+            return False
+        self._finish(checkpoint, trainer)
+        return True
+
+    def checkpoint_now(self) -> Path:
+        """Write a checkpoint of the latest saved weights, finished or not; returns its folder."""
+        checkpoint, network = self._network()
+        weights = latest_weights(self.work)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(weights[name])
+        save_checkpoint(checkpoint, self.work / "checkpoint")
+        return self.work / "checkpoint"
+
+    def _render(self) -> None:
+        recipe = self.recipe
+        render(self.worlds.held_out, self.work / "eval", recipe.eval_scenes, workers=recipe.workers)
+        limit_s = recipe.render_minutes * 60
+
+        def is_over() -> bool:
+            return self._is_late() or self._clock() - self._started > limit_s
+
+        def tell(report: RenderReport) -> None:
+            if report.shards_done % 10 == 0:
+                rate = report.shards_done / max(1e-9, self._clock() - self._started)
+                logger.info("rendered %d of %d shards, %.2f shards/s", report.shards_done, report.shards, rate)
+
+        if not (self.work / "stage-0.pt").is_file() and not (self.work / "running.pt").is_file():
+            render(
+                self.worlds.train, self.work / "train", recipe.scenes,
+                workers=recipe.workers, on_shard=tell, should_stop=is_over,
+            )  # fmt: skip
+
+    def _network(self) -> tuple[Checkpoint, Network]:
+        shape = PRESETS[self.recipe.preset]
+        checkpoint = fresh_checkpoint(shape, self._tokenizer(), FreshWeights(self.recipe.seed))
+        torch.manual_seed(self.recipe.seed)  # of the heads
+        network = Network(checkpoint, self.worlds.train.labels)
+        return checkpoint, network.to(faster_dtype(shape.width))
+
+    def _tokenizer(self) -> TokenizerFiles:
+        folder = self.work / "tokenizer"
+        if folder.is_dir():
+            return read_tokenizer(folder)
+        files = nano_tokenizer(PRESETS[self.recipe.preset], corpus(SceneSet(self.work / "train", TOKENIZER_SHARDS)))
+        partial = folder.with_name(".tokenizer.partial")
+        with storage_errors(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            for name, content in files.files.items():
+                (partial / name).write_bytes(content)
+            partial.rename(folder)
+        return files
+
+    def _quick_look(self, network: Network, stage: Stage) -> dict[str, Any]:
+        """For the curve: few scenes; the suffix only where the stage has learnt to read it."""
+        scenes = SceneSet(self.work / "eval")
+        count = min(self.recipe.quick_eval_scenes, len(scenes))
+        return summary(ask(network, scenes, range(count), with_suffix=stage.suffix_from < 1))
+
+    def _finish(self, checkpoint: Checkpoint, trainer: Trainer) -> None:
+        network = trainer.network.eval()
+        scenes = SceneSet(self.work / "eval")
+        figures: dict[str, Any] = {}
+        for depth in _EVALUATED:
+            asked = ask(network, scenes, range(len(scenes)), depth=depth)
+            figures[depth] = summary(asked)
+            if depth == "exact":
+                _write_lines(self.work / "answers.jsonl", answer_lines(asked))
+        settings = asdict(replace(self.recipe, stages=()))
+        _write_lines(self.work / "evaluation.json", [{"recipe": settings, **figures}])
+        save_checkpoint(checkpoint, self.work / "checkpoint")
+
+    def _is_late(self) -> bool:
+        return self._clock() - self._started > self.recipe.session_minutes * 60
+
+
+def corpus(scenes: SceneSet) -> list[str]:
+    """What the tokenizer is trained on: the questions, their mirror images, and as many answers."""
+    texts = [question.text for i in range(len(scenes)) for question in scenes.questions(i)]
+    rng = np.random.default_rng(0)
+    answers = [answer_text(*rng.random(2)) for _ in range(max(200, len(texts) // 10))]
+    return [*texts, *map(mirrored, texts), *answers]
+
+
+def latest_weights(work: Path) -> dict[str, torch.Tensor]:
+    """Of the stage under way if there is one, else of the last finished stage.
+
+    Raises:
+        CheckpointError: Nothing was saved yet, or it cannot be read.
+    """
+    running = work / "running.pt"
+    if running.is_file():
+        return read_state(running)["weights"]
+    done = sorted(work.glob("stage-*.pt"))
+    return read_state(done[-1] if done else work / "stage-0.pt")
+
+
+def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        partial.replace(path)
