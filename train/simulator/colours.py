@@ -78,6 +78,8 @@ def paint(word: str, rng: np.random.Generator, *, held_out: bool = False) -> F64
 
 def finish_rgb(finish: str, body_rgb: F64) -> F64:
     """RGB [3] of a part with that finish on a thing painted `body_rgb`."""
+    if finish == "scan":  # its texture holds the colours
+        return np.ones(3)
     if finish in FINISHES:
         return np.array(FINISHES[finish])
     factor, whiten = SHADES[finish]

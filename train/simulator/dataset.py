@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hardware.storage import storage_errors
-from train.simulator.assets import library
 from train.simulator.errors import SceneImpossible, ShardInvalid
 from train.simulator.render import FAST, Quality, Renderer
 from train.simulator.sample import Sample, draw_sample
-from train.simulator.scene import SceneConfig
+from train.simulator.scene import SceneConfig, assets_of
 from train.simulator.shards import Shard, clear_partial, is_complete, write_shard
 
 SCHEMA = 1
@@ -188,8 +187,7 @@ def _work(shard: int) -> ShardReport:
 
 
 def _renderer(plan: Plan) -> Renderer:
-    assets = library(plan.scene.nouns, held_out=plan.scene.held_out)
-    return Renderer(assets, width=plan.width, height=plan.height, quality=plan.quality)
+    return Renderer(assets_of(plan.scene), width=plan.width, height=plan.height, quality=plan.quality)
 
 
 def _render_shard(renderer: Renderer, plan: Plan, out: Path, shard: int) -> ShardReport:

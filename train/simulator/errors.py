@@ -7,6 +7,10 @@ class GraphicsMissing(DeviceError):
     """No OpenGL to render with; the message names the system packages."""
 
 
+class AssetPackageMissing(DataError):
+    """Scanned meshes were asked for and their pip package is not installed; the message names it."""
+
+
 class SceneImpossible(DataError):
     """No scene could be drawn under the given constraints within the allowed tries."""
 

@@ -54,7 +54,7 @@ class Posed:
     asset: Asset
     rest: Rest
     scale: float
-    colour: str
+    colour: str | None  # None: no single colour
     rgb: F64  # [3] paint, 0..1
     footprint: Footprint
     support_z_m: float

@@ -21,6 +21,7 @@ from train.simulator.assets import Asset
 from train.simulator.colours import finish_rgb
 from train.simulator.errors import GraphicsMissing
 from train.simulator.placement import Posed
+from train.simulator.scans import TexturedMesh, texture_pixels
 from train.simulator.surroundings import Light, Solid, Surroundings, textures
 from train.spatial.scene_graph import ELSEWHERE, TABLE_MASK, CameraPose
 
@@ -177,6 +178,8 @@ class Renderer:
             geom.mat[:] = posed.rotation @ turn * posed.scale
             geom.rgba[:] = *finish_rgb(finish, posed.rgb), 1.0
             geom.specular, geom.shininess = GLOSS.get(finish, (0.15, 0.4))
+            if finish == "scan":
+                geom.matid, geom.texcoord = self._texture_ids[posed.asset.key], 1
 
     def _add_solid(self, solid: Solid, label: int) -> None:
         geom = self._next_geom(getattr(self._mujoco.mjtGeom, BUILTIN_TYPES[solid.form]), label)
@@ -255,13 +258,20 @@ def compile_library(
         entry = spec.add_mesh()
         entry.name = name
         entry.uservert, entry.userface = mesh.vertices_m.ravel(), mesh.faces.ravel()
+        if isinstance(mesh, TexturedMesh):
+            entry.usertexcoord, entry.userfacetexcoord = mesh.uv.ravel(), mesh.uv_faces.ravel()
         entry.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
-    patterns = textures()
+    patterns = {**textures(), **_scan_textures(assets)}
     for name, pixels in patterns.items():
         _add_texture(mujoco, spec, name, pixels)
     model = spec.compile()
     mesh_ids = {name: model.mesh(name).id for name in meshes}
     return model, mesh_ids, {name: model.material(name).id for name in patterns}
+
+
+def _scan_textures(assets: Sequence[Asset]) -> dict[str, U8]:
+    pairs = [(item.key, mesh) for item in assets for _, mesh in item.groups]
+    return {key: texture_pixels(mesh.texture) for key, mesh in pairs if isinstance(mesh, TexturedMesh)}
 
 
 def _add_texture(mujoco: Any, spec: Any, name: str, pixels: U8) -> None:

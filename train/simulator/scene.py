@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from train.simulator.assets import BY_NAME, CORE_NOUNS, Asset, asset, instances
+from train.simulator.assets import BY_NAME, CORE_NOUNS, Asset, asset, instances, library
 from train.simulator.colours import paint
 from train.simulator.errors import SceneImpossible
 from train.simulator.placement import (
@@ -25,6 +25,7 @@ from train.simulator.placement import (
     platform_centre_m,
 )
 from train.simulator.resting import Rest
+from train.simulator.scans import SCAN_INSTANCE, SCANS, scan_library, scanned
 from train.simulator.shapes import Platform
 from train.simulator.surroundings import Surroundings, draw_surroundings
 from train.spatial.scene_graph import TABLE, TableTop
@@ -39,6 +40,7 @@ EDGE_MARGIN_M = 0.01
 SCALE = (0.86, 1.16)
 TRIES_PER_SPOT = 24
 TRIES_PER_SCENE = 160
+SCAN_SHARE = 0.35  # of a noun's objects that are its scan, where scans are on
 HOST_SHARE = 0.3  # objects that first try a place on or in another
 FLAT_TOPS = ("book", "box", "book", "sponge", "plate", "cube")
 CONTAINERS = ("tray", "bowl", "basket", "pan", "pot", "plate")
@@ -56,10 +58,12 @@ class SceneConfig:
     repeat_share: float = 0.40  # objects that share noun or colour with one already there
     lying_share: float = 0.5  # of the things that can tip over
     furnished_share: float = 0.60  # scenes that start with a container or a stack
+    scans: bool = False  # also use the scanned objects of an asset package (scans.py)
 
     def __post_init__(self) -> None:
         """Refuse what no scene can satisfy."""
-        unknown = [noun for noun in self.nouns if noun not in BY_NAME]
+        known = {*BY_NAME, *(SCANS if self.scans else ())}
+        unknown = [noun for noun in self.nouns if noun not in known]
         if unknown or not self.nouns:
             raise SceneImpossible(f"nouns {unknown or '()'} are not in the catalogue: {', '.join(BY_NAME)}")
         if not 1 <= self.min_objects <= self.max_objects:
@@ -114,7 +118,7 @@ class _Item:
     asset: Asset
     rest: Rest
     scale: float
-    colour: str
+    colour: str | None
 
 
 class _Builder:
@@ -169,9 +173,13 @@ class _Builder:
         other = self.placed[int(self.rng.integers(len(self.placed)))]
         if self.rng.random() < 0.6:
             return other.asset.noun, other.colour if self.rng.random() < 0.3 else None
-        return noun, other.colour if other.colour in BY_NAME[noun].colours else None
+        fits = noun in BY_NAME and other.colour in BY_NAME[noun].colours
+        return noun, other.colour if fits else None
 
     def _draw_item(self, noun: str, colour: str | None = None) -> _Item:
+        if self.config.scans and noun in SCANS and (noun not in BY_NAME or self.rng.random() < SCAN_SHARE):
+            thing = scanned(noun)
+            return _Item(thing, self._draw_rest(thing), float(self.rng.uniform(*SCALE)), SCANS[noun].colour)
         colours = BY_NAME[noun].colours
         colour = colour or colours[int(self.rng.integers(len(colours)))]
         numbers = instances(self.config.held_out)
@@ -214,6 +222,11 @@ class _Builder:
     def _turn(self) -> float:
         return float(self.rng.uniform(-math.pi, math.pi))
 
+    def _paint(self, item: _Item) -> F64:
+        if item.asset.instance == SCAN_INSTANCE or item.colour is None:
+            return np.ones(3)
+        return paint(item.colour, self.rng, held_out=self.config.held_out)
+
     def _put(self, item: _Item, footprint: Footprint, z_m: float, host: Posed | None, inside: bool = False) -> None:
         number = sum(posed.asset.noun == item.asset.noun for posed in self.placed) + 1
         self.placed.append(
@@ -223,13 +236,23 @@ class _Builder:
                 rest=item.rest,
                 scale=item.scale,
                 colour=item.colour,
-                rgb=paint(item.colour, self.rng, held_out=self.config.held_out),
+                rgb=self._paint(item),
                 footprint=footprint,
                 support_z_m=z_m + CLEARANCE_M,
                 support=host.id if host else TABLE,
                 container=host.id if host and inside else None,
             )
         )
+
+
+def assets_of(config: SceneConfig) -> list[Asset]:
+    """Every instance that scenes of a config may use, as a Renderer wants them.
+
+    Raises:
+        AssetPackageMissing: scans are asked for and not installed.
+    """
+    own = library([noun for noun in config.nouns if noun in BY_NAME], held_out=config.held_out)
+    return own + (scan_library(config.nouns) if config.scans else [])
 
 
 def _platform(posed: Posed) -> Platform | None:
