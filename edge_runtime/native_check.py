@@ -5,7 +5,6 @@ crash in native code cannot be caught, so a child process tries first with the e
 This module never loads llama.cpp itself.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -17,17 +16,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from edge_runtime.cache import recall, remember
 from edge_runtime.errors import BundleInvalid, InferenceError
 from edge_runtime.gguf_header import read_tensor_types
 
 ExtraBufts = Literal["on", "off", "unusable"]
 ProbeCommand = Callable[[Path, bool], Sequence[str]]
 
-CACHE_FILE: Final = "native_verdicts.json"
 BAD_FILE_STATUS: Final = 3  # the child's word for: the file is bad, not the library
 FAILED_STATUS: Final = 4  # and for: llama.cpp answered, but wrongly
 CPU_FIELDS: Final = ("model name", "flags", "CPU implementer", "CPU part", "Features")
@@ -70,7 +69,6 @@ class _Trial:
 def decoder_verdict(
     gguf: Path,
     *,
-    cache_dir: Path | None = None,
     probe_command: ProbeCommand | None = None,
     timeout_s: float = 300.0,
 ) -> NativeVerdict:
@@ -78,7 +76,6 @@ def decoder_verdict(
 
     Args:
         gguf: the bundle's decoder.
-        cache_dir: folder of the memory; default `$XDG_CACHE_HOME/roborefer-edge` or `~/.cache/roborefer-edge`.
         probe_command: what to run for (model, extra buffers); default is edge_runtime/native_probe.py.
         timeout_s: limit for each of the two trials.
 
@@ -86,16 +83,15 @@ def decoder_verdict(
         BundleInvalid: it is no GGUF file, or llama.cpp refuses it without crashing.
         InferenceError: llama-cpp-python is not installed, or the test cannot be started.
     """
-    cache = (cache_dir or _default_cache_dir()) / CACHE_FILE
-    key = _key(gguf)
-    known = _remembered(cache, key)
+    name = f"llama-cpp-{_key(gguf)[:16]}"
+    known = _remembered(name)
     if known is not None:
         return known
     verdict, decisive = _try_both(gguf, probe_command or _probe_command, timeout_s)
     level = logging.INFO if verdict.extra_bufts == "on" else logging.WARNING
     _log.log(level, "llama.cpp self-test: extra buffers %s (%s)", verdict.extra_bufts, verdict.reason)
     if decisive and verdict.extra_bufts != "unusable":
-        _remember(cache, key, verdict)
+        remember(name, {"extra_bufts": verdict.extra_bufts, "reason": verdict.reason})
     return verdict
 
 
@@ -189,40 +185,8 @@ def _library_facts() -> list[str]:
 # --- the memory -----------------------------------------------------------------------------------------
 
 
-def _default_cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "roborefer-edge"
-
-
-def _remembered(cache: Path, key: str) -> NativeVerdict | None:
-    entry = _read(cache).get(key)
-    if not isinstance(entry, dict) or entry.get("extra_bufts") not in ("on", "off"):
+def _remembered(name: str) -> NativeVerdict | None:
+    entry = recall(name)
+    if entry is None or entry.get("extra_bufts") not in ("on", "off"):
         return None
     return NativeVerdict(entry["extra_bufts"], str(entry.get("reason", "")), remembered=True)
-
-
-def _read(cache: Path) -> dict[str, Any]:
-    """All remembered verdicts; an unreadable file counts as empty."""
-    try:
-        content = json.loads(cache.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        _log.warning("%s is unreadable (%s); the self-test runs again", cache, error)
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remember(cache: Path, key: str, verdict: NativeVerdict) -> None:
-    """Add a verdict; the file is replaced as a whole. Without a writable folder the test runs each time."""
-    entry = {name: value for name, value in asdict(verdict).items() if name != "remembered"}
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.part")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_read(cache), key: entry}, indent=1), "utf-8")
-        temporary.replace(cache)
-    except OSError as error:
-        _log.warning("the verdict cannot be remembered in %s: %s", cache, error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
