@@ -2,7 +2,8 @@
 # What this project needs from the operating system; the Python packages are not its business.
 #
 #   system_packages.sh robot PYTHON         a C++ compiler (llama.cpp) and Python's venv module
-#   system_packages.sh workstation PYTHON   the same, and libusb (pyrealsense2 does not load without it)
+#   system_packages.sh workstation PYTHON   the same, libusb (pyrealsense2 does not load without it), and EGL
+#                                           with Mesa's software renderer (MuJoCo's pictures)
 #
 # Installs what is missing with apt when root or password-free sudo is there. Otherwise it says in one
 # line what to install and exits 1. Nothing missing: no output, no privileges asked for.
@@ -26,6 +27,8 @@ else
 fi
 if [[ "$tier" == workstation ]]; then
   has_library libusb-1.0.so.0 || missing+=(libusb-1.0-0)
+  has_library libEGL.so.1 || missing+=(libegl1)
+  compgen -G '/usr/lib/*/dri/*_dri.so' >/dev/null || missing+=(libgl1-mesa-dri)
 fi
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
