@@ -4,6 +4,7 @@ Knows English, not scenes. A noun it has never heard of works too: regular plura
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 Verdict = bool | None
 
@@ -113,6 +114,7 @@ class Category:
         return None if _share_group(colour, self.colour, CONFUSABLE_COLOURS) else False
 
 
+@cache
 def confusable(noun: str, other: str) -> bool:
     """Whether people use one word for the other: a shared group, or one contains the other ("pan", "frying pan")."""
     return _share_group(noun, other, CONFUSABLE) or noun.endswith(f" {other}") or other.endswith(f" {noun}")
@@ -154,6 +156,7 @@ def _regular_plural(word: str) -> str:
     return f"{word}s"
 
 
+@cache
 def _share_group(a: str, b: str, groups: tuple[frozenset[str], ...]) -> bool:
     return any(a in group and b in group for group in groups)
 

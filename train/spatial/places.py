@@ -18,6 +18,8 @@ from train.spatial.scene_graph import TABLE, TABLE_MASK
 from train.spatial.surface import has_corridor, in_corridor, in_place, in_sector
 from train.spatial.view import F64, Bools, Placed, SceneView, signed_distance_m
 
+Indices = npt.NDArray[np.intp]
+
 CLEARANCE_M = 0.01  # kept free around every footprint
 TABLE_INSET_M = 0.015  # a hand's breadth is not needed, the rim is not a place
 TRAY_INSET_M = 0.02
@@ -48,6 +50,18 @@ class Spot:
     target_px: tuple[int, int]  # (u, v) well inside the mask
 
 
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """The free pixels of one surface and what they show."""
+
+    pixels: Indices  # [N] flat
+    world_xy_m: F64  # [N, 2]
+    viewer_m: F64  # [N, 2]
+
+    def only(self, kept: Bools) -> "_Ground":
+        return _Ground(self.pixels[kept], self.world_xy_m[kept], self.viewer_m[kept])
+
+
 class FreeSpace:
     """What is free in one view, computed once per surface.
 
@@ -58,20 +72,20 @@ class FreeSpace:
     def __init__(self, resolver: Resolver) -> None:
         self.view: SceneView = resolver.view
         self._resolver = resolver
-        self._free: dict[int, npt.NDArray[np.intp]] = {}
+        self._free: dict[int, _Ground] = {}
 
     def find(self, place: Place) -> Spot | None:
         """The pixels of a place; None if an anchor is unclear or there is no such room."""
         surface = self._surface_of(place)
         if surface is None:
             return None
-        pixels = self._free_pixels(surface)
+        ground = self._ground(surface)
         for region in place.regions:
-            kept = self._region(region, pixels)
+            kept = self._region(region, ground)
             if kept is None:
                 return None
-            pixels = pixels[kept]
-        return self._spot(pixels)
+            ground = ground.only(kept)
+        return self._spot(ground.pixels)
 
     def _surface_of(self, place: Place) -> int | None:
         if place.surface is None:
@@ -79,16 +93,14 @@ class FreeSpace:
         anchors = self._resolver.anchors(place.surface)
         return None if anchors is None else anchors[0].obj.mask_value
 
-    def _region(self, region: Clause, pixels: npt.NDArray[np.intp]) -> Bools | None:
-        """Which of the pixels (flat indices) show the region; None if it is not one."""
+    def _region(self, region: Clause, ground: _Ground) -> Bools | None:
+        """Which of the pixels show the region; None if it is not one."""
         anchors = self._resolver.anchors(region)
         if anchors is None:
             return None
         if region.relation is Relation.TABLE_PLACE:
-            world = self.view.graph.world_xyz_m.reshape(-1, 3)[pixels, :2].astype(np.float64)
-            return in_place(self.view, region.detail.word, world)
-        points = self.view.ground_m.reshape(-1, 2)[pixels]
-        return self._beside(region, anchors, points)
+            return in_place(self.view, region.detail.word, ground.world_xy_m)
+        return self._beside(region, anchors, ground.viewer_m)
 
     def _beside(self, region: Clause, anchors: Sequence[Placed], points: F64) -> Bools | None:
         if region.relation is Relation.FREE_AREA and len(anchors) < 2:
@@ -105,33 +117,35 @@ class FreeSpace:
         known = ", ".join(r.value for r in PLACE_RELATIONS)
         raise ValueError(f"{region.relation.value} describes no place; these do: {known}")
 
-    def _free_pixels(self, surface: int) -> npt.NDArray[np.intp]:
+    def _ground(self, surface: int) -> _Ground:
         if surface not in self._free:
-            on_it = np.flatnonzero(self.view.graph.instance_mask.ravel() == surface)
-            inset = self._on_table(on_it) if surface == TABLE_MASK else self._on_tray(on_it, surface)
-            self._free[surface] = self._without_footprints(on_it[inset], surface)
+            pixels = np.flatnonzero(self.view.graph.instance_mask.ravel() == surface)
+            world_m = self.view.graph.world_xyz_m.reshape(-1, 3)[pixels].astype(np.float64)
+            inset = self._on_table(world_m) if surface == TABLE_MASK else self._on_tray(world_m, surface)
+            world_xy_m = world_m[inset, :2]
+            ground = _Ground(pixels[inset], world_xy_m, self.view.frame.to_viewer(world_xy_m))
+            self._free[surface] = ground.only(self._uncovered(ground.viewer_m, surface))
         return self._free[surface]
 
-    def _on_table(self, pixels: npt.NDArray[np.intp]) -> Bools:
+    def _on_table(self, world_m: F64) -> Bools:
         table = self.view.graph.table
-        local = table.to_table(self.view.graph.world_xyz_m.reshape(-1, 3)[pixels, :2].astype(np.float64))
+        local = table.to_table(world_m[:, :2])
         within = np.abs(local) <= table.size_m / 2 - TABLE_INSET_M
         return within[:, 0] & within[:, 1]
 
-    def _on_tray(self, pixels: npt.NDArray[np.intp], mask_value: int) -> Bools:
+    def _on_tray(self, world_m: F64, mask_value: int) -> Bools:
         """On its floor: near the height that most of what it shows from above has, and off the rim."""
         tray = next(p for p in self.view.objects if p.obj.mask_value == mask_value)
-        world = self.view.graph.world_xyz_m.reshape(-1, 3)[pixels].astype(np.float64)
-        outline = signed_distance_m(self.view.frame.to_viewer(world), tray.footprint_m)
+        outline = signed_distance_m(self.view.frame.to_viewer(world_m), tray.footprint_m)
         inside = outline <= -TRAY_INSET_M
         if not inside.any():
             return inside
-        floor_z = float(np.median(world[inside, 2]))
-        return inside & (np.abs(world[:, 2] - floor_z) <= TRAY_FLOOR_M / 2)
+        floor_z = float(np.median(world_m[inside, 2]))
+        return inside & (np.abs(world_m[:, 2] - floor_z) <= TRAY_FLOOR_M / 2)
 
-    def _without_footprints(self, pixels: npt.NDArray[np.intp], surface: int) -> npt.NDArray[np.intp]:
-        points = self.view.ground_m.reshape(-1, 2)[pixels]
-        taken = np.zeros(len(pixels), dtype=bool)
+    def _uncovered(self, points: F64, surface: int) -> Bools:
+        """Which points (viewer frame) lie under no footprint."""
+        taken = np.zeros(len(points), dtype=bool)
         for placed in self.view.objects:
             if placed.obj.mask_value == surface or self._carries(placed, surface):
                 continue
@@ -139,14 +153,14 @@ class FreeSpace:
             near &= np.abs(points[:, 1] - placed.forward_m) <= placed.radius_m + CLEARANCE_M
             near[near] = signed_distance_m(points[near], placed.footprint_m) <= CLEARANCE_M
             taken |= near
-        return pixels[~taken]
+        return ~taken
 
     def _carries(self, placed: Placed, surface: int) -> bool:
         """Whether the surface (a tray) stands on or in that thing."""
         below = [p for p in self.view.objects if p.obj.mask_value == surface]
         return bool(below) and placed.obj.id in (below[0].obj.support, below[0].obj.container)
 
-    def _spot(self, pixels: npt.NDArray[np.intp]) -> Spot | None:
+    def _spot(self, pixels: Indices) -> Spot | None:
         if len(pixels) < MIN_SHARE * self.view.pixels:
             return None
         mask = np.zeros(self.view.graph.instance_mask.shape, dtype=bool)
@@ -155,7 +169,7 @@ class FreeSpace:
         roomy = inner_px >= max(2.0, MIN_INNER_SHARE * self.view.graph.camera.width)
         return Spot(mask, target) if roomy and self._area_m2(pixels) >= MIN_AREA_M2 else None
 
-    def _area_m2(self, pixels: npt.NDArray[np.intp]) -> float:
+    def _area_m2(self, pixels: Indices) -> float:
         """Ground that the pixels show: each one covers depth^2 / (fx fy) of a plane, more where it is seen aslant."""
         camera = self.view.graph.camera
         points = self.view.graph.world_xyz_m.reshape(-1, 3)[pixels].astype(np.float64)

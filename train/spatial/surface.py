@@ -95,10 +95,11 @@ def sector_reach_m(anchor: Placed) -> float:
 def in_sector(points_m: F64, anchor: Placed, axis: tuple[float, float]) -> Bools:
     """Which points [..., 2] (viewer frame) lie in the quarter around that axis, outside the anchor, within reach."""
     right, forward = points_m[..., 0] - anchor.right_m, points_m[..., 1] - anchor.forward_m
+    within = right**2 + forward**2 <= sector_reach_m(anchor) ** 2
+    right, forward = right[within], forward[within]
     along, across = right * axis[0] + forward * axis[1], right * axis[1] - forward * axis[0]
-    within = (along > 0) & (np.abs(across) <= along * math.tan(math.radians(SECTOR_HALF_DEG)))
-    within &= right**2 + forward**2 <= sector_reach_m(anchor) ** 2
-    within[within] = signed_distance_m(points_m[within], anchor.footprint_m) > 0
+    turned = np.abs(across) <= along * math.tan(math.radians(SECTOR_HALF_DEG))
+    within[within] = turned & (along > 0) & (signed_distance_m(points_m[within], anchor.footprint_m) > 0)
     return within
 
 

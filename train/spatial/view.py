@@ -6,7 +6,6 @@ plane, `forward` points away from the viewer, `up` is world z. Decides no relati
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -136,11 +135,6 @@ class SceneView:
         if key not in self._gaps:
             self._gaps[key] = outline_gap_m(a.footprint_m, b.footprint_m)
         return self._gaps[key]
-
-    @cached_property
-    def ground_m(self) -> F64:
-        """What each pixel shows, in the viewer frame [H, W, 2]."""
-        return self.frame.to_viewer(self.graph.world_xyz_m.astype(np.float64))
 
     def _named(self, object_id: str | None) -> Placed | None:
         if object_id is None or object_id == TABLE:
