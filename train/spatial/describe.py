@@ -12,7 +12,7 @@ import numpy as np
 
 from train.spatial.directional import SECTORS, sides_of
 from train.spatial.distance import apart_m
-from train.spatial.lexicon import Category
+from train.spatial.lexicon import SIDE_WORDS, Category
 from train.spatial.places import Place
 from train.spatial.referring import Clause, Description, Resolver, count_distractors
 from train.spatial.relations import (
@@ -125,7 +125,9 @@ class Describer:
         """Words for the thing, shuffled; with `ambiguous_first` those come first that fit other things too."""
         noun, colour = target.obj.noun, target.obj.colour
         options = [Category(noun), Category(None, colour), Category(noun, colour)]
-        options = self._shuffled(list(dict.fromkeys(o for o in options if o.noun or o.colour)))
+        # "The orange orange" is an orange.
+        sayable = (o for o in options if (o.noun or o.colour) and o.noun != o.colour)
+        options = self._shuffled(dict.fromkeys(sayable))
         if not ambiguous_first:
             return options
         if self.rng.random() < 0.3:
@@ -142,7 +144,7 @@ class Describer:
             yield from self._areas(lines)
             return
         for anchor in self._shuffled(self.targets):
-            words = SECTORS if relation is Relation.VACANT_SECTOR else sides_of(anchor)
+            words = SECTORS if relation is Relation.VACANT_SECTOR else _named_sides(anchor)
             described = self.of(anchor, lines - 1 - EXTRA_LINES.get(relation, 0)) if words else None
             if described is not None:
                 for word in self._shuffled(words):
@@ -219,7 +221,7 @@ class Describer:
 
     def _details(self, target: Placed, relation: Relation, anchors: Sequence[Placed]) -> Iterable[Detail]:
         if relation is Relation.OBJECT_SIDE:
-            return [Detail(side) for side in self._shuffled(sides_of(anchors[0]))]
+            return [Detail(side) for side in self._shuffled(_named_sides(anchors[0]))]
         if relation is Relation.TABLE_PLACE:
             return [Detail(place) for place in self._shuffled(TABLE_PLACES)]
         if relation is Relation.CAMERA_DISTANCE:
@@ -277,6 +279,10 @@ class Describer:
 
 def _sector(anchor: Description, word: str) -> Clause:
     return Clause(Relation.VACANT_SECTOR, (anchor,), Detail(word))
+
+
+def _named_sides(placed: Placed) -> list[str]:
+    return [side for side in sides_of(placed) if side in SIDE_WORDS]
 
 
 def _rounded(metres: float) -> float:

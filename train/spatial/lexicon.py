@@ -15,15 +15,39 @@ IRREGULAR_PLURALS = {
     "knife": "knives",
     "loaf": "loaves",
     "shelf": "shelves",
-    "scissors": "pairs of scissors",
-    "glasses": "pairs of glasses",
-    "pliers": "pairs of pliers",
     "mouse": "mice",
-    "box of tissues": "boxes of tissues",
-    "bread": "loaves of bread",
-    "toast": "pieces of toast",
-    "dice": "dice",
+    "die": "dice",
+    "tomato": "tomatoes",
+    "potato": "potatoes",
+    "mango": "mangoes",
 }
+
+# What cannot be counted as it is: "a piece of cheese", "two bars of soap".
+COUNTED = {
+    "bread": "loaf of bread",
+    "toast": "slice of toast",
+    "cheese": "piece of cheese",
+    "chocolate": "bar of chocolate",
+    "soap": "bar of soap",
+    "tape": "roll of tape",
+    "scissors": "pair of scissors",
+    "glasses": "pair of glasses",
+    "pliers": "pair of pliers",
+}
+# Plural in form: even with "the" one says "the pair of scissors", or "is" would not agree.
+ALWAYS_COUNTED = frozenset({"scissors", "glasses", "pliers"})
+
+# Parts that give a side its name, as they stand before "side"; other parts are not asked about.
+SIDE_WORDS: dict[str, str] = {
+    **{word: word for word in (
+        "front", "back", "handle", "spout", "head", "tail", "beak", "stem", "cap", "blade", "tip", "point", "nose",
+        "jaw", "lens", "crust", "shackle", "display", "opening",
+    )},
+    "tines": "tine",
+    "bristles": "bristle",
+    "blades": "blade",
+    "leaves": "leaf",
+}  # fmt: skip
 
 # Other words for a noun that mean nothing else on a table.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -68,7 +92,7 @@ CONFUSABLE: tuple[frozenset[str], ...] = (
     frozenset({"ball", "sphere"}),
     frozenset({"bread", "loaf"}),
     frozenset({"teapot", "kettle", "jug", "pitcher"}),
-    frozenset({"basket", "bin", "crate"}),
+    frozenset({"basket", "bin", "crate", "bucket"}),
     frozenset({"pen holder", "cup"}),
 )
 CONFUSABLE_COLOURS: tuple[frozenset[str], ...] = (
@@ -122,15 +146,11 @@ def confusable(noun: str, other: str) -> bool:
 
 def plural(noun: str) -> str:
     """More than one of it."""
-    if noun in IRREGULAR_PLURALS:
-        return IRREGULAR_PLURALS[noun]
     if noun in ANY_WORDS:
         return ANY_WORDS[noun]
-    first, of, rest = noun.partition(" of ")
-    if of:
-        return f"{plural(first)}{of}{rest}"
-    *before, last = noun.split(" ")
-    return " ".join([*before, IRREGULAR_PLURALS.get(last, _regular_plural(last))])
+    first, of, rest = COUNTED.get(noun, noun).partition(" of ")
+    *before, last = first.split(" ")
+    return " ".join([*before, IRREGULAR_PLURALS.get(last, _regular_plural(last))]) + of + rest
 
 
 def article(words: str) -> str:
@@ -149,7 +169,7 @@ def safe_synonyms(noun: str, nouns_in_scene: frozenset[str]) -> tuple[str, ...]:
 
 
 def _regular_plural(word: str) -> str:
-    if word.endswith(("s", "x", "z", "ch", "sh")) or word in {"tomato", "potato", "mango"}:
+    if word.endswith(("s", "x", "z", "ch", "sh")):
         return f"{word}es"
     if word.endswith("y") and word[-2:-1] not in "aeiou":
         return f"{word[:-1]}ies"

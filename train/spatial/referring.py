@@ -64,6 +64,9 @@ class Resolution:
         return self.outcome is Outcome.UNIQUE
 
 
+CAMERA = "camera"
+TO_CAMERA = (Relation.ORDINAL_NEAREST, Relation.CAMERA_DISTANCE)
+
 _UNCLEAR = Resolution(Outcome.UNCLEAR)
 
 
@@ -77,11 +80,13 @@ class Resolver:
     def __init__(self, view: SceneView) -> None:
         self.view = view
         self._known: dict[Description, Resolution] = {}
+        self._shows_camera = any(p.obj.noun == CAMERA for p in view.objects)
 
     def resolve(self, description: Description) -> Resolution:
         """Which object the description means."""
         if description not in self._known:
-            self._known[description] = self._resolve(description)
+            speaks_twice = any(self._confuses_cameras(clause) for clause in description.clauses)
+            self._known[description] = _UNCLEAR if speaks_twice else self._resolve(description)
         return self._known[description]
 
     def means(self, description: Description, target: Placed) -> bool:
@@ -125,6 +130,13 @@ class Resolver:
         found = [self.resolve(anchor).target for anchor in clause.anchors]
         anchors = [placed for placed in found if placed is not None]
         return anchors if len({p.index for p in anchors}) == len(clause.anchors) else None
+
+    def _confuses_cameras(self, clause: Clause) -> bool:
+        """Whether it says "nearest to the camera": the one that looks, or the one on the table?"""
+        if not self._shows_camera:
+            return False
+        is_named = any(anchor.category == Category(CAMERA) for anchor in clause.anchors)
+        return clause.relation in TO_CAMERA or is_named
 
     def _resolve(self, description: Description) -> Resolution:
         candidates = self.candidates(description)

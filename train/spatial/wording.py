@@ -19,7 +19,18 @@ from train.spatial.instructions import (
     PUT,
     PUT_ANCHOR_FIRST,
 )
-from train.spatial.lexicon import ANY_WORDS, OBJECT, RANKS, Category, article, plural, safe_synonyms
+from train.spatial.lexicon import (
+    ALWAYS_COUNTED,
+    ANY_WORDS,
+    COUNTED,
+    OBJECT,
+    RANKS,
+    SIDE_WORDS,
+    Category,
+    article,
+    plural,
+    safe_synonyms,
+)
 from train.spatial.phrasebook import (
     ALSO,
     DIRECTIONS,
@@ -126,12 +137,13 @@ class Wording:
         """The bare words, singular, without article."""
         return self._category(category)[0]
 
-    def _category(self, category: Category) -> tuple[str, str]:
+    def _category(self, category: Category, counted: bool = False) -> tuple[str, str]:
         if category.noun is None:
             noun, many = self._one(list(ANY_WORDS.items())) if self._rng.random() < 0.4 else (OBJECT, ANY_WORDS[OBJECT])
         else:
             noun = self._word(category.noun)
             many = plural(noun)
+            noun = COUNTED.get(noun, noun) if counted or noun in ALWAYS_COUNTED else noun
         colour = f"{category.colour} " if category.colour else ""
         return f"{colour}{noun}", f"{colour}{many}"
 
@@ -172,7 +184,7 @@ class Wording:
         }
         detail = clause.detail
         if "side" in wanted:
-            words["side"] = detail.word
+            words["side"] = SIDE_WORDS[detail.word]
         if "place" in wanted:
             words["place"] = self._any(TABLE_PLACES[detail.word])
         if "direction" in wanted:
@@ -203,7 +215,9 @@ class Wording:
             opening = [w for w in filters if w.startswith(ADVERBIAL_STARTS)]
             if clause.relation in THERE_IS and opening and self._rng.random() < 0.5:
                 beside = self._fill(self._one(opening), clause)
-                return self._any(LOCATE_THERE_IS).format(beside=beside, an=article(noun))
+                return self._any(LOCATE_THERE_IS).format(
+                    beside=beside, an=article(self._category(description.category, counted=True)[0])
+                )
             plain = [w for w in filters if not re.search(r"\bit\b", w)]
             about_it = f"the {noun} {self._fill(self._one(plain).replace('{a}', 'it'), clause)}"
         return self._any(LOCATE_ANCHOR_FIRST).format(a=self.phrase(clause.anchors[0], nested=True), x=about_it)

@@ -217,6 +217,29 @@ def test_a_sentence_with_another_reading_is_refused():
     assert reading.filters[0].anchors == (Description(Category("plate")),)
 
 
+def test_a_camera_on_the_table_is_not_mixed_up_with_the_one_that_looks():
+    objects = [
+        box("a", "mug", (-0.2, 0.0), (0.08, 0.08, 0.1)),
+        box("b", "mug", (0.1, 0.2), (0.08, 0.08, 0.1), mask_value=2),
+        box("c", "camera", (0.25, 0.0), (0.1, 0.06, 0.08), mask_value=3, colour="black"),
+    ]
+    to_viewer = Description(Category("mug"), (Clause(R.ORDINAL_NEAREST, detail=Detail(rank=1), selects=True),))
+    beside = [
+        Description(Category("mug"), (Clause(R.NEAR, (Description(words),), selects=True),))
+        for words in (Category("camera"), Category("camera", "black"))
+    ]
+    resolver = Resolver(SceneView(graph(objects)))
+    assert [resolver.resolve(d).is_unique for d in (to_viewer, *beside)] == [False, False, True]
+    assert Resolver(SceneView(graph(objects[:2]))).resolve(to_viewer).is_unique
+
+
+def test_an_orange_is_not_called_an_orange_orange():
+    objects = [box("a", "orange", (0, 0), (0.08, 0.08, 0.08), colour="orange")]
+    describer = QuestionMaker(graph(objects), np.random.default_rng(0)).describer
+    named = [describer.named(describer.targets[0]) for _ in range(20)]
+    assert {d.category.words for d in named if d is not None} == {"orange", "orange object"}
+
+
 def test_a_view_without_objects_offers_only_places():
     maker = QuestionMaker(graph([], camera()), np.random.default_rng(0))
     assert maker.sample("location", 3) == []

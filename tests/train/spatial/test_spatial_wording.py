@@ -152,6 +152,9 @@ def test_plurals_agree_with_their_verb(filter_words, expected):
         ("lunch tray", "lunch trays"), ("cherry", "cherries"), ("box of cereal", "boxes of cereal"),
         ("tomato", "tomatoes"), ("object", "objects"), ("glass", "glasses"), ("bread", "loaves of bread"),
         ("butter knife", "butter knives"),
+        ("scissors", "pairs of scissors"),
+        ("cheese", "pieces of cheese"),
+        ("die", "dice"),
     ],
 )  # fmt: skip
 def test_plurals(noun, many):
@@ -204,3 +207,20 @@ def test_distances_as_people_say_them(metres, words):
 
 def test_sentences_begin_with_a_capital():
     assert sentence("look at it. point to the mug.") == "Look at it. Point to the mug."
+
+
+def test_things_without_a_singular_are_counted():
+    wording = Wording(frozenset({"scissors", "cheese"}), np.random.default_rng(0))
+    assert wording.phrase(Description(Category("scissors", "red"))) == "the red pair of scissors"
+    assert wording.phrase(Description(Category("cheese"))) == "the cheese"
+    mug = Description(Category("mug"))
+    heard = {wording.locate(Description(Category("cheese"), (Clause(R.LEFT_OF, (mug,)),)))[1] for _ in range(300)}
+    there_is = [text for text in heard if "there is" in text or "you see a" in text]
+    assert there_is
+    assert all("a piece of cheese" in text for text in there_is)
+
+
+def test_parts_are_named_as_they_stand_before_side():
+    wording = Wording(frozenset(), np.random.default_rng(0))
+    side = Clause(R.OBJECT_SIDE, (Description(Category("fork")),), Detail("tines"))
+    assert "tine side" in wording.clause(side)
