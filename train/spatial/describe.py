@@ -39,7 +39,7 @@ NEIGHBOURS_M = 0.5  # two things farther apart do not pin down a place together
 EXTRA_LINES: dict[Relation, int] = {**dict.fromkeys(SIZES, 1), Relation.OBJECT_SIDE: 1}
 VARIANTS = 3  # descriptions kept per object and number of steps
 NAMED_SHARE = 0.75  # of the one-step anchors that have a name of their own: by it, not by an ordinal
-COMPOUND_SHARE = 0.2  # of the nested descriptions: a second clause instead of a deeper anchor
+COMPOUND_SHARE = 0.4  # of the superlatives and ordinals with steps to spare: tried among what a filter leaves
 
 NESTABLE = (
     Relation.LEFT_OF, Relation.RIGHT_OF, Relation.IN_FRONT_OF, Relation.BEHIND, Relation.ON, Relation.UNDER,
@@ -117,7 +117,7 @@ class Describer:
                 description = Description(category, (clause,))
                 if self.resolver.means(description, target):
                     return description
-        if relation in ORDERS and lines > 1 and self.rng.random() < COMPOUND_SHARE * 2:
+        if relation in ORDERS and lines > 1 and self.rng.random() < COMPOUND_SHARE:
             return self._picked_among(target, relation, lines)
         return None
 

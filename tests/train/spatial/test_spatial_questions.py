@@ -10,6 +10,7 @@ from edge_runtime.parse import parse_points
 from tests.train.spatial.box_scenes import box, camera, graph, random_scene
 from tests.train.spatial.oracle import Oracle
 from tests.train.spatial.oracle_meaning import evaluate, is_free, on_table, point_in_place, regions_of
+from train.spatial.interior import most_interior
 from train.spatial.lexicon import Category
 from train.spatial.questions import NOVEL_PAIRS, QuestionMaker, QuestionRules, is_novel, step_range
 from train.spatial.reasoning import pixel_of
@@ -261,3 +262,26 @@ def test_a_written_point_names_its_own_pixel():
         for u in range(0, width, 7):
             point = f"({(u + 0.5) / width:.3f}, {0.5:.3f})"
             assert pixel_of(point, width, 480) == (u, 240)
+
+
+def test_two_filters_may_also_be_heard_as_one_inside_the_other():
+    """ "The cube behind the mug and left of the can": left of the can may be said of the mug."""
+    mug, can = Description(Category("mug")), Description(Category("can"))
+    behind, left = Clause(R.BEHIND, (mug,)), Clause(R.LEFT_OF, (can,))
+    (reading,) = other_readings(Description(Category("cube"), (behind, left)))
+    assert reading == Description(Category("cube"), (Clause(R.BEHIND, (Description(Category("mug"), (left,)),)),))
+
+
+def test_the_target_is_the_middle_of_what_is_deep_inside():
+    mask = np.zeros((40, 60), bool)
+    mask[5:25, 10:30] = True  # a square with a thin tail
+    mask[14:16, 30:58] = True
+    (u, v), depth_px = most_interior(mask)
+    assert abs(v - 14.5) <= 2
+    assert 17 <= u <= 23
+    assert 8 <= depth_px <= 11
+
+
+def test_an_empty_mask_has_no_target():
+    with pytest.raises(ValueError, match="no pixel to point at"):
+        most_interior(np.zeros((4, 6), bool))
