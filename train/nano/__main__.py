@@ -65,7 +65,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     )
     if options.smoke:
         recipe = replace(
-            recipe, preset="smoke", minutes=1.0, scenes=256, eval_scenes=16, quick_eval_scenes=8,
+            recipe, preset="smoke", minutes=1.0, scenes=256, eval_scenes=8, quick_eval_scenes=4,
             stages=smoke_stages(STAGES),
         )  # fmt: skip
     given = {name: getattr(options, name) for name in ("minutes", "scenes", "preset")}

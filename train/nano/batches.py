@@ -36,6 +36,7 @@ class Mixture:
     with_suffix: float = 0.0  # share of batches that write the point suffix out instead of keeping its place free
     brightness: float = 0.15  # gain of each picture, and less of it per channel, is drawn within +- this
     kind_weights: Mapping[str, float] = field(default_factory=dict)  # how much likelier a kind is; absent: 1
+    easy_weights: tuple[float, ...] = (1.0, 0.6, 0.25, 0.08, 0.03)  # of questions of 1, 2, ... steps, in easy batches
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,19 @@ class BatchMaker:
         self.scenes, self.layout, self.mixture, self.seed = scenes, layout, mixture, seed
         self._text = lru_cache(maxsize=TEXTS_KEPT)(layout.text)
 
-    def batch(self, stage: int, step: int, *, with_suffix: bool | None = None) -> Batch:
+    def batch(self, stage: int, step: int, *, with_suffix: bool | None = None, easy: bool = False) -> Batch:
         """The batch of a step.
 
         Args:
             stage: Number of the stage.
             step: Number of the step in it.
             with_suffix: Whether the point suffix is written out; None: drawn.
+            easy: Prefer questions of few steps.
         """
         rng = np.random.default_rng([self.seed, stage, step])
         with_depth = bool(rng.random() >= self.mixture.rgb_only)
         suffix = bool(rng.random() < self.mixture.with_suffix) if with_suffix is None else with_suffix
-        return self.build([self._draw(rng) for _ in range(self.mixture.scenes)], rng, with_depth, suffix)
+        return self.build([self._draw(rng, easy) for _ in range(self.mixture.scenes)], rng, with_depth, suffix)
 
     def build(self, drawn: Sequence[Drawn], rng: np.random.Generator, with_depth: bool, with_suffix: bool) -> Batch:
         """The tensors of chosen scenes; all must have the same number of questions."""
@@ -108,7 +110,7 @@ class BatchMaker:
             anchors=torch.from_numpy(anchors),
         )
 
-    def _draw(self, rng: np.random.Generator) -> Drawn:
+    def _draw(self, rng: np.random.Generator, easy: bool) -> Drawn:
         scene = int(rng.integers(len(self.scenes)))
         flip, noisy = rng.random() < self.mixture.mirrored, rng.random() < self.mixture.noisy
         asked: list[NanoQuestion] = []
@@ -117,11 +119,16 @@ class BatchMaker:
             while not known:  # a scene about which nothing could be asked
                 scene = int(rng.integers(len(self.scenes)))
                 known = self.scenes.questions(scene)
-            weights = np.array([self.mixture.kind_weights.get(q.kind, 1.0) for q in known])
+            weights = np.array([self._weight(question, easy) for question in known])
             enough = len(known) >= self.mixture.questions
             chosen = rng.choice(len(known), self.mixture.questions, replace=not enough, p=weights / weights.sum())
             asked = [known[i] for i in chosen]
         return Drawn(scene, bool(flip), bool(noisy), tuple(asked))
+
+    def _weight(self, question: NanoQuestion, easy: bool) -> float:
+        by_step = self.mixture.easy_weights
+        hardness = by_step[min(question.step, len(by_step)) - 1] if easy else 1.0
+        return self.mixture.kind_weights.get(question.kind, 1.0) * hardness
 
     def _pack(
         self,

@@ -120,7 +120,7 @@ def pointer_loss(scores: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """
     wanted = ~points.isnan().any(-1)
     if not wanted.any():
-        return scores.sum() * 0.0, scores.new_zeros(())
+        return scores.sum() * 0.0, scores.new_zeros(())  # still part of the graph
     targets = cell_weights(points[wanted], round(scores.shape[-1] ** 0.5))
     log_probs = log_softmax(scores[wanted].float(), dim=-1)
     hit = targets.gather(-1, log_probs.argmax(-1, keepdim=True)) > 0

@@ -105,7 +105,7 @@ class Network(nn.Module):
         if weights.language and batch.packed is not None:
             language, more = self._language(seen, batch, batch.packed, weights)
             loss, figures = loss + language, {**figures, **more}
-        return loss, {**figures, "loss": loss.detach()}
+        return loss, {name: value.detach() for name, value in {**figures, "loss": loss}.items()}
 
     def _dense(self, seen: Seen, batch: Batch) -> tuple[Tensor, Figures]:
         loss, figures = dense_loss(self.heads.dense_rgb(seen.rgb), batch.patches, with_colour=True)

@@ -148,11 +148,11 @@ class Run:
             partial.rename(folder)
         return files
 
-    def _quick_look(self, network: Network, stage: Stage) -> dict[str, Any]:
-        """For the curve: few scenes; the suffix only where the stage has learnt to read it."""
+    def _quick_look(self, network: Network, with_suffix: bool) -> dict[str, Any]:
+        """For the curve: few scenes, and the suffix only when the network has learnt to read it."""
         scenes = SceneSet(self.work / "eval")
         count = min(self.recipe.quick_eval_scenes, len(scenes))
-        return summary(ask(network, scenes, range(count), with_suffix=stage.suffix_from < 1))
+        return summary(ask(network, scenes, range(count), with_suffix=with_suffix))
 
     def _finish(self, checkpoint: Checkpoint, trainer: Trainer) -> None:
         network = trainer.network.eval()

@@ -37,6 +37,7 @@ class Stage:
     rates: Rates
     warm_steps: int = 100
     decay_share: float = 0.35  # last part of the stage, over which the rates fall
+    easy_until: float = 0.0  # progress up to which questions of few steps are preferred
     suffix_from: float = 1.0  # progress from which every batch writes the point suffix out
     copies_rgb: bool = False  # the depth tower starts as a copy of the RGB tower
 
@@ -54,7 +55,9 @@ STAGES: tuple[Stage, ...] = (
         "both_towers", 0.10, (*_RGB, *_DEPTH), Weights(dense=1.0),
         Mixture(scenes=16, questions=0, rgb_only=0.0), Rates(), copies_rgb=True,
     ),
-    Stage("language", 0.28, _LANGUAGE, _TALK, Mixture(scenes=16, questions=10), Rates(), decay_share=0.2),
+    Stage(
+        "language", 0.28, _LANGUAGE, _TALK, Mixture(scenes=16, questions=10), Rates(), decay_share=0.2, easy_until=0.5,
+    ),
     Stage(
         "everything", 0.40, (*_RGB, *_DEPTH, *_LANGUAGE), replace(_TALK, dense=0.5),
         Mixture(scenes=16, questions=10, with_suffix=0.1), Rates(matrices=1.5e-3, rest=7e-4),

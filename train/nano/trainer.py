@@ -31,7 +31,7 @@ from train.nano.stages import STAGES, Stage, copy_rgb_to_depth, learning_names
 SAVE_S = 300.0
 LOG_STEPS = 25
 
-Evaluate = Callable[[Network, Stage], dict[str, Any]]
+Evaluate = Callable[[Network, bool], dict[str, Any]]  # with the point suffix written out?
 Record = dict[str, Any]
 
 
@@ -120,8 +120,8 @@ class Trainer:
 
     def _step(self, running: "_Running", batches: BatchMaker) -> dict[str, float]:
         stage = running.stage
-        suffix = True if running.progress >= stage.suffix_from else None
-        batch = batches.batch(running.number, running.step, with_suffix=suffix)
+        suffix, easy = True if running.writes_suffix else None, running.progress < stage.easy_until
+        batch = batches.batch(running.number, running.step, with_suffix=suffix, easy=easy)
         self.network.train()
         loss, figures = self.network.losses(batch, stage.weights, towers_learn=stage.towers_learn)
         loss.backward()
@@ -134,7 +134,7 @@ class Trainer:
             return
         self.network.eval()
         started = self._clock()
-        found = self._evaluate(self.network, running.stage)
+        found = self._evaluate(self.network, running.writes_suffix)
         self._log({"eval": found, **running.where(), "eval_s": round(self._clock() - started, 1)})
 
     def _log(self, record: Record) -> None:
@@ -179,6 +179,11 @@ class _Running:
     def progress(self) -> float:
         """Share of the stage's time that is used."""
         return self.used_s / self.limit_s
+
+    @property
+    def writes_suffix(self) -> bool:
+        """Whether batches write the point suffix out by now, all of them."""
+        return self.progress >= self.stage.suffix_from
 
     def note(self, figures: dict[str, float], took_s: float) -> None:
         """Count one step."""

@@ -23,10 +23,12 @@ from train.simulator.errors import SceneImpossible
 from train.simulator.render import Quality, Renderer
 from train.simulator.sample import Sample, draw_sample, rng_of
 from train.simulator.scene import SceneConfig
-from train.spatial.questions import Question, QuestionMaker
+from train.spatial.questions import LOCATION_WEIGHTS, Question, QuestionMaker, QuestionRules
 
 _QUALITY = Quality(shadow_px=1024, samples=4)
 _SPLITS = {"location": "Location", "placement": "Placement"}
+# Plain names are where words meet things, so they come up more often than on the bench.
+_RULES = QuestionRules(location_weights={**LOCATION_WEIGHTS, None: 8.0})
 # Streams of randomness that must not meet: the scene's own is [seed, index].
 _NOISE, _QUESTIONS = 7919, 104_729
 
@@ -81,7 +83,7 @@ class SimulatedWorld:
         return Renderer(assets, width=self.tile_px, height=self.tile_px, quality=_QUALITY)
 
     def _questions(self, sample: Sample, index: int) -> tuple[NanoQuestion, ...]:
-        maker = QuestionMaker(sample.graph, rng_of(self.seed + _QUESTIONS, index))
+        maker = QuestionMaker(sample.graph, rng_of(self.seed + _QUESTIONS, index), _RULES)
         asked = [*maker.sample("location", self.locations), *maker.sample("placement", self.placements)]
         return tuple(nano_question(q, with_mask=self.with_masks) for q in asked if q.target_px is not None)
 

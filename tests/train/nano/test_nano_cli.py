@@ -1,0 +1,78 @@
+"""The whole recipe on the simulator in some seconds: stop it, go on, and get a checkpoint with figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from train.checkpoint import load_checkpoint
+from train.nano.__main__ import main
+from train.nano.mirror import mirrored
+from train.nano.records import CLASS, FIRST_NOUN
+from train.nano.shards import SceneSet
+from train.nano.world import SimulatedWorld
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nano")
+
+
+def run(work: Path, *more: str) -> int:
+    options = ["--smoke", "--minutes", "0.05", "--scenes", "24", "--workers", "1", "--threads", "1", *more]
+    return main(["--workdir", str(work), *options])
+
+
+def test_a_stopped_run_goes_on_and_ends_in_a_checkpoint(work: Path) -> None:
+    assert run(work, "--session-minutes", "0.01") == 3
+    assert not (work / "checkpoint").exists()
+    assert run(work) == 0
+    checkpoint = load_checkpoint(work / "checkpoint")
+    assert checkpoint.config.image_mode == "resize"
+    figures = json.loads((work / "evaluation.json").read_text())
+    asked = sum(len(SceneSet(work / "eval").questions(i)) for i in range(len(SceneSet(work / "eval"))))
+    assert {depth: figures[depth]["n"] for depth in ("exact", "noisy", "none")} == dict.fromkeys(
+        ("exact", "noisy", "none"), asked
+    )
+    assert len((work / "answers.jsonl").read_text().splitlines()) == asked
+    stages = {json.loads(line)["stage"] for line in (work / "log.jsonl").read_text().splitlines()}
+    assert {"language", "everything"} <= stages
+
+
+def test_a_checkpoint_can_be_had_at_any_time(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(work, "--checkpoint-now") == 0
+    assert main(["--workdir", str(work / "none"), "--smoke", "--checkpoint-now"]) == 3
+    assert "holds no rendered scenes" in caplog.text
+
+
+def test_simulated_scenes_hold_what_training_needs(work: Path) -> None:
+    scenes = SceneSet(work / "train")
+    questions = [q for i in range(len(scenes)) for q in scenes.questions(i)]
+    assert {q.split for q in questions} == {"Location", "Placement"}
+    assert all(0 < q.point[0] < 1 and 0 < q.point[1] < 1 for q in questions)
+    assert {len(q.anchors) for q in questions} >= {0, 1, 2}
+    assert sum(mirrored(q.text) != q.text for q in questions) > 10
+    patches = scenes.stack("patches", range(len(scenes)))
+    assert (patches[..., CLASS] >= FIRST_NOUN).any(1).all()
+    held_out = SceneSet(work / "eval")
+    for i in range(4):
+        for question, mask in zip(held_out.questions(i), held_out.masks(i), strict=True):
+            side = mask.shape[0]
+            assert mask[int(question.point[1] * side), int(question.point[0] * side)]
+
+
+def test_training_and_evaluation_share_no_scene(work: Path) -> None:
+    train, held_out = (SceneSet(work / name).stack("rgb", range(8)) for name in ("train", "eval"))
+    assert not any((a == b).all() for a in train for b in held_out)
+
+
+def test_scenes_do_not_depend_on_their_company() -> None:
+    world = SimulatedWorld(5, 112, 8, locations=2, placements=1)
+    alone = SimulatedWorld(5, 112, 8, locations=2, placements=1).scene(2)
+    for index in range(2):
+        world.scene(index)
+    together = world.scene(2)
+    assert alone is not None
+    assert together is not None
+    assert (alone.rgb == together.rgb).all()
+    assert alone.questions == together.questions
