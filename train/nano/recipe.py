@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from edge_runtime.bundle import storage_errors
+from edge_runtime.errors import CheckpointError
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.nano.coordinates import answer_text
 from train.nano.evaluate import DepthInput, answer_lines, ask, summary
@@ -26,6 +27,7 @@ from train.nano.mirror import mirrored
 from train.nano.network import Network
 from train.nano.precision import faster_dtype
 from train.nano.preset import PRESETS, FreshWeights, fresh_checkpoint, nano_tokenizer
+from train.nano.records import Labels
 from train.nano.shards import RenderReport, SceneSet, World, render
 from train.nano.stages import STAGES, Stage
 from train.nano.trainer import Budget, Trainer, read_state
@@ -84,6 +86,7 @@ class Run:
             CheckpointError: The work folder holds another run.
         """
         torch.set_num_threads(self.recipe.threads)
+        self._claim_labels()
         self._render()
         if self._is_late():
             return False
@@ -109,6 +112,26 @@ class Run:
         save_checkpoint(checkpoint, self.work / "checkpoint")
         return self.work / "checkpoint"
 
+    def _claim_labels(self) -> None:
+        """Write down what the shards' numbers mean; refuse to mix two meanings in one folder."""
+        mine, path = self.worlds.train.labels, self.work / "labels.json"
+        if not path.is_file():
+            self.work.mkdir(parents=True, exist_ok=True)
+            _write_lines(path, [asdict(mine)])
+        elif self._labels() != mine and not self._is_training():
+            raise CheckpointError(
+                f"{self.work} was begun with other nouns or colours than the simulator has now; "
+                "finish it with the version that began it, or choose another work folder"
+            )
+
+    def _labels(self) -> Labels:
+        data = json.loads((self.work / "labels.json").read_text(encoding="utf-8"))
+        return Labels(tuple(data["nouns"]), tuple(data["colours"]))
+
+    def _is_training(self) -> bool:
+        """Whether rendering is over."""
+        return (self.work / "stage-0.pt").is_file() or (self.work / "running.pt").is_file()
+
     def _render(self) -> None:
         recipe = self.recipe
         render(self.worlds.held_out, self.work / "eval", recipe.eval_scenes, workers=recipe.workers)
@@ -122,7 +145,7 @@ class Run:
                 rate = report.shards_done / max(1e-9, self._clock() - self._started)
                 logger.info("rendered %d of %d shards, %.2f shards/s", report.shards_done, report.shards, rate)
 
-        if not (self.work / "stage-0.pt").is_file() and not (self.work / "running.pt").is_file():
+        if not self._is_training():
             render(
                 self.worlds.train, self.work / "train", recipe.scenes,
                 workers=recipe.workers, on_shard=tell, should_stop=is_over,
@@ -132,7 +155,7 @@ class Run:
         shape = PRESETS[self.recipe.preset]
         checkpoint = fresh_checkpoint(shape, self._tokenizer(), FreshWeights(self.recipe.seed))
         torch.manual_seed(self.recipe.seed)  # of the heads
-        network = Network(checkpoint, self.worlds.train.labels)
+        network = Network(checkpoint, self._labels())
         return checkpoint, network.to(faster_dtype(shape.width))
 
     def _tokenizer(self) -> TokenizerFiles:

@@ -56,11 +56,11 @@ STAGES: tuple[Stage, ...] = (
         Mixture(scenes=16, questions=0, rgb_only=0.0), Rates(), copies_rgb=True,
     ),
     Stage(
-        "language", 0.28, _LANGUAGE, _TALK, Mixture(scenes=16, questions=10), Rates(), decay_share=0.2, easy_until=0.5,
+        "language", 0.28, _LANGUAGE, _TALK, Mixture(scenes=12, questions=16), Rates(), decay_share=0.2, easy_until=0.5,
     ),
     Stage(
         "everything", 0.40, (*_RGB, *_DEPTH, *_LANGUAGE), replace(_TALK, dense=0.5),
-        Mixture(scenes=16, questions=10, with_suffix=0.1), Rates(matrices=1.5e-3, rest=7e-4),
+        Mixture(scenes=12, questions=16, with_suffix=0.1), Rates(matrices=1.5e-3, rest=7e-4),
         warm_steps=300, decay_share=0.5, suffix_from=0.85,
     ),
 )  # fmt: skip

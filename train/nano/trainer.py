@@ -40,7 +40,7 @@ class Budget:
     """When to stop."""
 
     minutes: float  # of training, all stages together, evaluation not counted
-    eval_minutes: float = 6.0  # between evaluations of a stage that learns language
+    eval_minutes: float = 8.0  # between evaluations of a stage that learns language
     stop_at: Callable[[], bool] = lambda: False  # asked every step: leave cleanly, to be resumed
 
 

@@ -45,6 +45,12 @@ def test_a_checkpoint_can_be_had_at_any_time(work: Path, caplog: pytest.LogCaptu
     assert "holds no rendered scenes" in caplog.text
 
 
+def test_a_folder_of_other_labels_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "labels.json").write_text('{"nouns": ["gyroscope"], "colours": []}')
+    assert run(tmp_path) == 3
+    assert "other nouns" in caplog.text
+
+
 def test_simulated_scenes_hold_what_training_needs(work: Path) -> None:
     scenes = SceneSet(work / "train")
     questions = [q for i in range(len(scenes)) for q in scenes.questions(i)]
