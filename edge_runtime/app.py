@@ -4,17 +4,15 @@ Each function is a verb of the robot's command line. Results go to standard outp
 """
 
 import contextlib
-import json
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_runtime import terminal
-from edge_runtime.annotate import annotated, write_picture
+from edge_runtime.annotate import annotated, check_picture_path, write_picture
 from edge_runtime.bundle import default_bundle
 from edge_runtime.check import CheckReport, check_bundle
 from edge_runtime.doctor import examine
@@ -25,8 +23,9 @@ from edge_runtime.pipeline import Pipeline, Referrer
 from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
-from hardware.camera.base import EndOfRecording
+from hardware.camera.base import Camera, EndOfRecording, Recorder
 from hardware.camera.open import open_camera, open_recorder
+from hardware.frame import Frame
 from hardware.geometry import Intrinsics, read_intrinsics
 
 _log = logging.getLogger(__name__)
@@ -73,6 +72,8 @@ def refer(request: ReferRequest, model: ModelChoice) -> None:
         NoValidAnswer: The answer has no valid point, or none with the asked confidence; it was printed.
         EdgeError: Anything else that went wrong, before anything was written.
     """
+    if request.out is not None:
+        check_picture_path(request.out)
     view = _view_of_files(request)
     base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
     with model.open() as pipeline:
@@ -83,17 +84,19 @@ def refer(request: ReferRequest, model: ModelChoice) -> None:
             grammar=request.grammar,
             base_from_camera=base_from_camera,
         )
-    if request.out is not None:
-        write_picture(annotated(view.rgb, answer, request.text), request.out)
     if request.as_json:
-        _print_json(answer.to_json())
+        terminal.say_json(answer.to_json())
     else:
         terminal.show_answer(answer, picture=request.out)
+    if request.out is not None:
+        write_picture(annotated(view.rgb, answer, request.text), request.out)
     _insist_on_validity(answer, request.min_confidence)
 
 
 def _view_of_files(request: ReferRequest) -> View:
-    rgb = read_image(request.image)
+    # Depth and intrinsics belong to the pixels as they are stored: turning the picture would part them.
+    alone = request.depth is None and request.intrinsics is None
+    rgb = read_image(request.image, upright=alone)
     height, width = rgb.shape[:2]
     depth = None
     if request.depth is not None:
@@ -120,7 +123,7 @@ def _insist_on_validity(answer: Answer, min_confidence: float) -> None:
     if not answer.valid:
         raise NoValidAnswer(f"no valid answer: {answer.reason}")
     best = max((p.confidence for p in answer.points), default=1.0)
-    if best < min_confidence:
+    if not best >= min_confidence:  # so that NaN is not a way round
         raise NoValidAnswer(f"the surest point has confidence {best:.2f}, asked was {min_confidence:.2f}")
 
 
@@ -162,16 +165,19 @@ def run(request: RunRequest, model: ModelChoice) -> None:
 
 def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
     """Run the loop; its summary is the last line however it ends."""
-    ended: Ended = "interrupted"
+    ended: Ended = "failed"
     try:
         ended = loop.run(request.text, raw_prompt=request.raw_prompt)
     except CameraError:
         ended = "camera_lost"
         raise
+    except SystemExit:
+        ended = "interrupted"
+        raise
     finally:
         summary = loop.summary(ended)
-        if request.as_json:
-            _print_json(summary.to_json())
+        if request.as_json or any(spec == "jsonl" for spec in request.sinks):
+            terminal.say_json(summary.to_json())
         else:
             terminal.show_summary(summary)
     return summary
@@ -194,33 +200,55 @@ def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Si
 def record(out: Path, *, camera: str, frames: int, frame_timeout_ms: int, as_json: bool) -> None:
     """Record a clip; it appears whole or not at all.
 
+    A camera that fails midway, or Ctrl-C, ends the clip: what came before is kept and the exit code tells.
+
     Raises:
-        CameraError: The camera fails before the first frame.
-        StorageError: Disk full; what was at OUT before is whole.
+        CameraError: The camera failed.
+        StorageError: Disk full; nothing is kept and what was at OUT before is whole.
     """
     started = time.monotonic()
-    written = dropped = 0
-    with open_camera(camera) as source, open_recorder(out) as recorder:
-        for _ in terminal.progress(range(frames), what="frames"):
+    counts = _Recorded()
+    try:
+        with open_camera(camera) as source, open_recorder(out) as recorder:
             try:
-                frame = source.read(timeout_ms=frame_timeout_ms)
+                for _ in terminal.progress(range(frames), what="frames"):
+                    counts.add(_record_one(source, recorder, frame_timeout_ms))
             except EndOfRecording:
-                break
-            recorder.write(frame)
-            written += 1
-            dropped += frame.dropped
-        recorder.finish()
-    result = {
-        "kind": "record",
-        "path": str(out),
-        "frames": written,
-        "dropped": dropped,
-        "duration_s": round(time.monotonic() - started, 3),
-    }
+                pass
+            except (CameraError, SystemExit):
+                if counts.frames:  # what was recorded so far is worth keeping
+                    recorder.finish()
+                raise
+            recorder.finish()
+    finally:
+        if counts.frames:
+            _show_recording(out, counts, time.monotonic() - started, as_json=as_json)
+
+
+@dataclass
+class _Recorded:
+    """Frames written so far."""
+
+    frames: int = 0
+    dropped: int = 0
+
+    def add(self, frame: Frame) -> None:
+        self.frames += 1
+        self.dropped += frame.dropped
+
+
+def _record_one(source: Camera, recorder: Recorder, frame_timeout_ms: int) -> Frame:
+    frame = source.read(timeout_ms=frame_timeout_ms)
+    recorder.write(frame)
+    return frame
+
+
+def _show_recording(out: Path, counts: _Recorded, duration_s: float, *, as_json: bool) -> None:
     if as_json:
-        _print_json(result)
+        facts = {"path": str(out), "frames": counts.frames, "dropped": counts.dropped}
+        terminal.say_json({"kind": "record", **facts, "duration_s": round(duration_s, 3)})
     else:
-        terminal.say(f"recorded {written} frames to {out} ({dropped} dropped)")
+        terminal.say(f"recorded {counts.frames} frames to {out} ({counts.dropped} dropped)")
 
 
 # --- check and doctor ---------------------------------------------------------------------------------
@@ -234,7 +262,7 @@ def check(path: Path | None, *, as_json: bool) -> None:
     """
     report: CheckReport = check_bundle(path or default_bundle())
     if as_json:
-        _print_json(report.to_json())
+        terminal.say_json(report.to_json())
     else:
         terminal.show_check(report)
     if not report.ok:
@@ -242,14 +270,15 @@ def check(path: Path | None, *, as_json: bool) -> None:
 
 
 def doctor(path: Path | None, *, as_json: bool) -> None:
-    """Examine this machine and print what was proven and what to mend."""
+    """Examine this machine and print what was proven and what to mend.
+
+    Raises:
+        SystemExit: With code 3 when there is no good bundle, 4 when the machine cannot run it.
+    """
     report = examine(path or default_bundle())
     if as_json:
-        _print_json(report.to_json())
+        terminal.say_json(report.to_json())
     else:
         terminal.show_doctor(report)
-
-
-def _print_json(record: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    if not report.ok:
+        sys.exit(4 if report.bundle.ok else 3)

@@ -6,7 +6,6 @@ the workstation's.
 """
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,10 +17,12 @@ from typing import Annotated, Any
 import typer
 
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.stdout import make_usable
 
 # One line of help for each verb that lives outside the robot packages: listing must not import them.
 WORKSTATION_VERBS = {"export": "Turn a RoboRefer checkpoint into a bundle, with a parity report."}
 VERB_GROUP = "roborefer_edge.verbs"
+INTERRUPTED = 130
 
 
 app = typer.Typer(
@@ -68,7 +69,7 @@ def refer(
     depth: Annotated[
         Path | None, typer.Option(help="Depth registered to IMAGE: 16-bit PNG, float TIFF, .npy, or 8-bit.")
     ] = None,
-    depth_unit: Annotated[float, typer.Option(help="Metres per count of a 16-bit depth file.")] = 0.001,
+    depth_unit: Annotated[float, typer.Option(min=1e-9, max=1.0, help="Metres per count of 16-bit depth.")] = 0.001,
     intrinsics: Annotated[
         Path | None, typer.Option(help="JSON with fx fy cx cy width height model coeffs, for metres.")
     ] = None,
@@ -223,20 +224,18 @@ def main() -> None:
     """
     for interruption in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interruption, _leave)
+    make_usable()
     try:
         _add_workstation_verbs(sys.argv[1:])
         app()
     except EdgeError as error:
         sys.stderr.write(f"roborefer-edge: {error}\n")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away; keep Python from failing again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave(signal_number: int, _frame: FrameType | None) -> None:
+def _leave(_signal: int, _frame: FrameType | None) -> None:
     """Leave through every `finally`, so that cameras and files are closed."""
-    raise SystemExit(128 + signal_number)
+    raise SystemExit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -252,15 +252,23 @@ class Decoder:
         if not filled:
             raise InstructionError("The prompt is empty: give at least one token or embedding.")
         count = sum(_length(segment) for segment in filled)
-        if count >= self.max_context:
-            raise InstructionError(
-                f"The prompt takes {count} tokens and its answer at least 1; this model allows "
-                f"{self.max_context}. Shorten the text, send fewer images or lower --max-tiles."
-            )
+        self.check_room(count)
         sequence = self._sequence_for(min(count + max(1, max_tokens), self.max_context))
         for segment in filled:
             sequence.feed(segment, want_last=segment is filled[-1])
         return sequence, count
+
+    def check_room(self, prompt_tokens: int) -> None:
+        """Refuse a prompt that leaves no room for an answer; it is never cut.
+
+        Raises:
+            InstructionError: it is longer than the model's context.
+        """
+        if prompt_tokens >= self.max_context:
+            raise InstructionError(
+                f"The prompt takes {prompt_tokens} tokens and its answer at least 1; this model allows "
+                f"{self.max_context}. Shorten the text, send fewer images or lower --max-tiles."
+            )
 
     def _check(self, segment: DecoderSegment) -> bool:
         """Whether the segment holds anything; refuses what would be undefined behaviour in C."""
@@ -339,15 +347,15 @@ def _library() -> NativeLibrary:
         raise InferenceError(
             f"llama-cpp-python cannot be loaded ({error}). Install the base dependencies: `make demo` does it."
         ) from error
-    errors: deque[str] = deque(maxlen=4)
-    callback = native.llama_log_callback(lambda level, text, _: _on_native_log(errors, level, text))
+    library = NativeLibrary(native, errors=deque(maxlen=4), interruptions=[])
+    callback = native.llama_log_callback(lambda level, text, _: _on_native_log(library, level, text))
     _kept_alive.append(callback)
     native.llama_log_set(callback, None)
     # A Python callback that fires while the interpreter is torn down would crash the process.
     atexit.register(native.llama_log_set, native.llama_log_callback(), None)
     native.llama_backend_init()
     _close_at_exit(("outnull_file", "errnull_file"))
-    return NativeLibrary(native, errors)
+    return library
 
 
 def _close_at_exit(names: tuple[str, ...]) -> None:
@@ -359,14 +367,16 @@ def _close_at_exit(names: tuple[str, ...]) -> None:
             atexit.register(file.close)
 
 
-def _on_native_log(errors: deque[str], level: int, text: bytes | None) -> None:
+def _on_native_log(library: NativeLibrary, level: int, text: bytes | None) -> None:
     """llama.cpp is chatty: all goes to DEBUG; errors are also kept for the exception that follows."""
-    line = (text or b"").decode("utf-8", errors="replace").strip().strip(".")
-    if not line:
-        return
-    if level == NATIVE_ERROR:
-        errors.append(line)
-    _log.debug("llama.cpp: %s", line)
+    try:
+        line = (text or b"").decode("utf-8", errors="replace").strip().strip(".")
+        if line and level == NATIVE_ERROR:
+            library.errors.append(line)
+        if line:
+            _log.debug("llama.cpp: %s", line)
+    except (SystemExit, KeyboardInterrupt) as leaving:  # a signal arrived just now
+        library.interruptions.append(leaving)
 
 
 def _useful_threads(path: Path) -> int:
@@ -383,8 +393,8 @@ def _load_model(library: NativeLibrary, path: Path, use_extra_bufts: bool, n_gpu
     params.load_mode = native.LLAMA_LOAD_MODE_MMAP
     params.use_extra_bufts = use_extra_bufts
     params.n_gpu_layers = n_gpu_layers
-    library.errors.clear()
-    model = native.llama_model_load_from_file(os.fsencode(path), params)
+    with library.call():
+        model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise BundleInvalid(
             f"llama.cpp cannot load {path} ({path.stat().st_size} bytes): {library.reason()}. "

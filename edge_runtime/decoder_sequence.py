@@ -6,6 +6,8 @@ no text. The C functions are handed in by edge_runtime/decoder.py, the only modu
 
 import ctypes
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,10 +25,20 @@ DECODE_CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "invalid 
 
 @dataclass(frozen=True)
 class NativeLibrary:
-    """llama.cpp's C functions and the last errors it logged."""
+    """llama.cpp's C functions, the last errors it logged, and signals that arrived while it did."""
 
     functions: Any
     errors: deque[str]
+    # A signal's exception that strikes inside the log callback would be lost: C cannot pass it on.
+    interruptions: list[BaseException]
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A native call that may log: old errors are forgotten before, an interruption gets out afterwards."""
+        self.errors.clear()
+        yield
+        if self.interruptions:
+            raise self.interruptions.pop()
 
     def reason(self) -> str:
         """What the library complained about since `errors` was last cleared."""
@@ -59,8 +71,8 @@ class DecoderSequence:
         params = _context_params(native, settings, capacity)
         self._n_batch = int(params.n_batch)
         self._most_outputs = int(params.n_outputs_max)  # llama.cpp ends the process if more are asked
-        library.errors.clear()
-        self._context = native.llama_init_from_model(model, params)
+        with library.call():
+            self._context = native.llama_init_from_model(model, params)
         if not self._context:
             raise InferenceError(
                 f"llama.cpp could not make a context of {capacity} tokens: {library.reason()}. "
@@ -131,8 +143,8 @@ class DecoderSequence:
             batch.token = rows.ctypes.data_as(ctypes.POINTER(native.llama_token))
         else:
             batch.embd = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        self._library.errors.clear()
-        code = native.llama_decode(self._context, batch)
+        with self._library.call():
+            code = native.llama_decode(self._context, batch)
         if code != 0:
             meaning = DECODE_CODES.get(code, "a fault inside the library")
             raise InferenceError(

@@ -147,7 +147,7 @@ class Encoders:
         if self._spec.mode != "dynamic_s2":
             return list(_through([*tower, last], pixels))
         features = _through(tower, pixels)
-        grids = [self._grids(view) for view in views]
+        grids = [_grids(view, self._spec) for view in views]
         return _project_scales(features, grids, last)
 
     def features(self, modality: Modality, views: Sequence[ViewTiles]) -> F32:
@@ -163,10 +163,18 @@ class Encoders:
         except KeyError:
             raise InferenceError(f"no {modality} encoder is open; open are {sorted(self._graphs)}") from None
 
-    def _grids(self, view: ViewTiles) -> ScaleGrids:
-        return scale_grids(
-            scales_px=self._spec.s2_scales, output_index=self._spec.s2_output_index, rows=view.rows, cols=view.cols
-        )
+
+def projected_tiles(view: ViewTiles, spec: ImageSpec) -> int:
+    """How many tiles of a picture the projector turns into tokens."""
+    if spec.mode != "dynamic_s2":
+        return len(view.pixels)
+    grids = _grids(view, spec)
+    rows, cols = grids.grids[grids.output]
+    return rows * cols
+
+
+def _grids(view: ViewTiles, spec: ImageSpec) -> ScaleGrids:
+    return scale_grids(scales_px=spec.s2_scales, output_index=spec.s2_output_index, rows=view.rows, cols=view.cols)
 
 
 def available_providers() -> list[str]:

@@ -4,16 +4,21 @@ A live camera gives its newest frame and skips what came while the model was bus
 so that a replay gives the same answers every time.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from edge_runtime.pipeline import Referrer
 from edge_runtime.publish import Sink
 from edge_runtime.records import F64, Answer, FrameStamp, MetricDepth, View
 from hardware.camera.base import Camera, EndOfRecording
 from hardware.frame import Frame
+
+_log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]  # nanoseconds, monotonic, the clock frames are stamped with
 
@@ -26,7 +31,7 @@ class LoopLimits:
     frame_timeout_ms: int = 5000  # a camera that delivers nothing for so long is lost
 
 
-Ended = Literal["max_answers", "end_of_replay", "interrupted", "camera_lost"]
+Ended = Literal["max_answers", "end_of_replay", "interrupted", "camera_lost", "failed"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,16 @@ class LoopSummary:
 
 
 def view_of(frame: Frame) -> View:
-    """A camera frame as the pipeline takes it: depth in metres, registered to the picture."""
-    return View(
-        rgb=frame.rgb,
-        depth=MetricDepth(frame.depth_m(), source="sensor"),
-        intrinsics=frame.rgb_intrinsics,
-    )
+    """A camera frame as the pipeline takes it: depth in metres, registered to the picture.
+
+    A frame whose depth is all hole (lens covered, too close, sun) is asked about without depth: one bad frame must not
+    end a live loop.
+    """
+    depth_m = frame.depth_m()
+    depth = MetricDepth(depth_m, source="sensor") if np.isfinite(depth_m).any() else None
+    if depth is None:
+        _log.warning("frame %s has no depth at all; asked about its picture alone", frame.id)
+    return View(rgb=frame.rgb, depth=depth, intrinsics=frame.rgb_intrinsics)
 
 
 class LiveLoop:

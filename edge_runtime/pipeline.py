@@ -7,7 +7,7 @@ The pipeline owns the native handles and belongs to one thread. It draws nothing
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -19,7 +19,7 @@ from edge_runtime.confidence import span_confidence
 from edge_runtime.decoder import Decoder
 from edge_runtime.decoder_sequence import KvType
 from edge_runtime.deproject import lift, pixel_from_norm
-from edge_runtime.encoders import Encoders
+from edge_runtime.encoders import Encoders, projected_tiles
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.grammar import longest_answer_tokens, points_grammar
 from edge_runtime.manifest import ImageSpec
@@ -47,6 +47,7 @@ from edge_runtime.records import (
     PointM,
     Prompt,
     SpecialToken,
+    TextRun,
     TokenSegment,
     View,
     ViewTiles,
@@ -160,6 +161,8 @@ class Pipeline:
     ) -> Answer:
         """Answer one question.
 
+        A model without depth input is asked about the picture alone; depth still lifts its points to metres.
+
         Args:
             views: The pictures asked about, each with or without depth; points are pixels of the first one.
             instruction: The operator's sentence.
@@ -177,15 +180,17 @@ class Pipeline:
         timer = StageTimer()
         _check_views(views)
         check_instruction(instruction)
+        asked = views if self.bundle.manifest.image.depth else _without_depth(views)
         template = self.bundle.manifest.prompt
         text = instruction if raw_prompt else ask_for_points(instruction, template)
         wants_points = not raw_prompt or asks_for_points(text, template)
         reply = self.answer_parts(
-            parts_of(views, text), grammar=grammar and wants_points, max_tokens=max_tokens, timer=timer
+            parts_of(asked, text), grammar=grammar and wants_points, max_tokens=max_tokens, timer=timer
         )
         with timer.stage("parse"):
             written = reply.generation
-            parsed = parse_points(written.text) if wants_points else parse_text(written.text)
+            complete = written.stopped
+            parsed = parse_points(written.text, complete=complete) if wants_points else parse_text(written.text)
             points = tuple(self._located(views[0], written, parsed, base_from_camera))
         rgb = views[0].rgb
         return Answer(
@@ -222,6 +227,7 @@ class Pipeline:
         with timer.stage("preprocess"):
             images, depths = self.tiles(parts)
             prompt = self.prompt(parts, images, depths)
+            self.decoder.check_room(self._prompt_tokens(prompt, images, depths))  # before the encoders' long work
         with timer.stage("rgb_encoder"):
             image_blocks = self.encoders.encode("image", images)
         with timer.stage("depth_encoder"):
@@ -269,6 +275,17 @@ class Pipeline:
                 segments.append(TokenSegment(self.decoder.tokenize(normalise(segment.text, tokens))))
         return list(_joined(segments))
 
+    def _prompt_tokens(self, prompt: Prompt, images: Sequence[ViewTiles], depths: Sequence[ViewTiles]) -> int:
+        """How many rows the decoder will be fed."""
+        tiles = sum(projected_tiles(view, self._spec) for view in [*images, *depths])
+        runs = (normalise(s.text, self.bundle.manifest.tokens) for s in prompt.segments if isinstance(s, TextRun))
+        others = sum(not isinstance(s, TextRun) for s in prompt.segments)  # a special token, or a block's newline
+        return (
+            tiles * self.bundle.manifest.dims.tokens_per_tile
+            + others
+            + sum(len(self.decoder.tokenize(run)) for run in runs)
+        )
+
     def _located(
         self, view: View, written: Generation, parsed: ParsedAnswer, base_from_camera: F64 | None
     ) -> Iterator[PointedAt]:
@@ -292,6 +309,10 @@ def _position(view: View, px: tuple[int, int], base_from_camera: F64 | None) -> 
     if view.intrinsics is None:
         return PointM(camera_m=None, depth_reason="no_intrinsics")
     return lift(px, view.depth.depth_m, view.intrinsics, base_from_camera=base_from_camera)
+
+
+def _without_depth(views: Sequence[View]) -> list[View]:
+    return [replace(view, depth=None) for view in views]
 
 
 def _check_views(views: Sequence[View]) -> None:

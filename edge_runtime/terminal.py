@@ -1,11 +1,13 @@
 """How results look to a person: on standard output, in plain lines that also read well in a log."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_runtime.records import Answer
+from edge_runtime.stdout import write_line
 
 if TYPE_CHECKING:
     from edge_runtime.check import CheckReport
@@ -17,8 +19,12 @@ T = TypeVar("T")
 
 def say(line: str) -> None:
     """Print one line."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write_line(line)
+
+
+def say_json(record: dict[str, Any]) -> None:
+    """Print one JSON object as a line."""
+    say(json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
 def progress(items: Iterable[T], *, what: str) -> Iterator[T]:

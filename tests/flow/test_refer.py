@@ -100,7 +100,7 @@ def test_without_grammar_a_random_model_gives_no_valid_answer(shell: Shell, pict
     """The grammar is what makes the placeholder's answers valid; without it exit 5 and a reason."""
     outcome = shell("refer", picture / "rgb.png", "the cup", "--no-grammar", "--json")
     assert outcome.code == 5
-    assert outcome.last_json["reason"] == "no (x, y) pair in the answer"
+    assert "was cut after" in outcome.last_json["reason"]
 
 
 def test_which_bundle_answers_is_the_environments_choice(
