@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +18,6 @@ _EVAL_SEED_STEP = 1_000_003  # far from any seed somebody would choose beside th
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, return the exit code: 0 done, 3 to be resumed or failed on data."""
-    # Two OpenMP threads that spin while waiting for each other halve the speed on small machines.
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     recipe = _recipe(options)
@@ -42,9 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", type=Path, default=Path("runs/nano"), help="scenes, weights, log, checkpoint")
     parser.add_argument("--minutes", type=float, help="of training, over all sessions")
     parser.add_argument("--session-minutes", type=float, default=default.session_minutes, help="stop after this long")
-    parser.add_argument(
-        "--render-minutes", type=float, default=default.render_minutes, help="then train on what there is"
-    )
+    parser.add_argument("--render-minutes", type=float, default=default.render_minutes, help="of this session")
     parser.add_argument("--scenes", type=int, help="to train on")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="sizes of the network")
     parser.add_argument("--workers", type=int, default=default.workers, help="rendering processes")

@@ -1,5 +1,6 @@
 """From nothing to a checkpoint: render, tokenizer, stages, checkpoint, figures; every step is skipped if it is done.
 
+<work>/labels.json      names behind the numbers in the shards
 <work>/train/ eval/     shards of scenes
 <work>/tokenizer/       nano's tokenizer, made once
 <work>/stage-*.pt ...   see `trainer.py`
@@ -28,7 +29,7 @@ from train.nano.network import Network
 from train.nano.precision import faster_dtype
 from train.nano.preset import PRESETS, FreshWeights, fresh_checkpoint, nano_tokenizer
 from train.nano.records import Labels
-from train.nano.shards import RenderReport, SceneSet, World, render
+from train.nano.shards import RenderReport, SceneSet, World, count_shards, render, shards_of
 from train.nano.stages import STAGES, Stage
 from train.nano.trainer import Budget, Trainer, read_state
 from train.tokenizer import TokenizerFiles, read_tokenizer
@@ -52,7 +53,7 @@ class Recipe:
     workers: int = 2  # rendering processes
     threads: int = 2  # of torch
     session_minutes: float = float("inf")  # stop after this long, to be resumed
-    render_minutes: float = float("inf")  # train on what is rendered by then
+    render_minutes: float = float("inf")  # of each session; then train on what there is
     stages: tuple[Stage, ...] = STAGES
 
 
@@ -118,7 +119,7 @@ class Run:
         if not path.is_file():
             self.work.mkdir(parents=True, exist_ok=True)
             _write_lines(path, [asdict(mine)])
-        elif self._labels() != mine and not self._is_training():
+        elif self._labels() != mine and self._must_render():
             raise CheckpointError(
                 f"{self.work} was begun with other nouns or colours than the simulator has now; "
                 "finish it with the version that began it, or choose another work folder"
@@ -128,9 +129,8 @@ class Run:
         data = json.loads((self.work / "labels.json").read_text(encoding="utf-8"))
         return Labels(tuple(data["nouns"]), tuple(data["colours"]))
 
-    def _is_training(self) -> bool:
-        """Whether rendering is over."""
-        return (self.work / "stage-0.pt").is_file() or (self.work / "running.pt").is_file()
+    def _must_render(self) -> bool:
+        return self.recipe.render_minutes > 0 and count_shards(self.work / "train") < shards_of(self.recipe.scenes)
 
     def _render(self) -> None:
         recipe = self.recipe
@@ -145,7 +145,7 @@ class Run:
                 rate = report.shards_done / max(1e-9, self._clock() - self._started)
                 logger.info("rendered %d of %d shards, %.2f shards/s", report.shards_done, report.shards, rate)
 
-        if not self._is_training():
+        if self._must_render():
             render(
                 self.worlds.train, self.work / "train", recipe.scenes,
                 workers=recipe.workers, on_shard=tell, should_stop=is_over,

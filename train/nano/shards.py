@@ -83,7 +83,7 @@ def render(
     Raises:
         StorageError: Disk full or not writable; finished shards stay.
     """
-    shards = -(-scenes // SHARD_SCENES)
+    shards = shards_of(scenes)
     missing = [k for k in range(shards) if not _folder(out, k).is_dir()]
     _clear_partial(out)
     done = shards - len(missing)
@@ -92,6 +92,16 @@ def render(
         done += 1
         on_shard(RenderReport(done, shards, found, asked))
     return done
+
+
+def shards_of(scenes: int) -> int:
+    """How many shards that many scenes fill."""
+    return -(-scenes // SHARD_SCENES)
+
+
+def count_shards(folder: Path) -> int:
+    """How many whole shards there are."""
+    return len(list(folder.glob("[0-9]*")))
 
 
 def _finished(
