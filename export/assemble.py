@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, storage_errors
+from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter
 from edge_runtime.errors import ConfigError, StorageError
 from edge_runtime.golden import GoldenCase, write_golden
 from edge_runtime.manifest import FileEntry, Manifest
@@ -22,6 +22,7 @@ from export.gguf_decoder import write_gguf
 from export.golden import golden_cases
 from export.onnx_encoders import write_encoders
 from export.parity import ParityReport, check_parity
+from hardware.storage import storage_errors
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.tokenizer import MEDIA_TOKENS
 

@@ -5,9 +5,7 @@ torch is needed. Quantized types are made from this file later (`quantize`), nev
 """
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_ARCH, GGUFWriter, LlamaFileType, get_tensor_name_map
 
-from edge_runtime.errors import CheckpointError, StorageError
+from edge_runtime.errors import CheckpointError
 from edge_runtime.records import F32
 from export.gguf_vocabulary import Vocabulary, read_vocabulary
 from export.tensor_folder import TensorFolder
+from hardware.storage import whole_file
 
 WeightType = Literal["f16", "f32"]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -106,7 +105,7 @@ def write_gguf(llm_folder: Path, out: Path, dtype: WeightType, *, ensure_tokens:
         _check_head(tensors, shape)
         rows = tensors.shape(EMBEDDING)[0]
         entries = _entries(tensors, shape, len(vocabulary), dtype)
-        with _whole_file(out) as temporary:
+        with whole_file(out) as temporary:
             _write(temporary, entries, _metadata_writer(shape, vocabulary, context, dtype))
     return _summary(out, dtype, shape, context, vocabulary, rows)
 
@@ -296,26 +295,6 @@ def _stored(entry: _Entry) -> npt.NDArray[Any]:
     if not np.isfinite(stored).all():
         raise CheckpointError(f"{entry.name} holds values beyond float16 (65504). Export with dtype f32.")
     return stored
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary neighbour that becomes `path` only if nothing failed.
-
-    Raises:
-        StorageError: the disk is full, read-only, or the folder is missing.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error}. Free space or choose another folder.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _summary(

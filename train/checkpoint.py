@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from edge_runtime.bundle import replace_folder, storage_errors
 from edge_runtime.errors import CheckpointError
+from hardware.storage import check_target, replace_folder, storage_errors
 from train.model.config import PARTS, ModelConfig, read_config
 from train.model.vlm import SpatialVLM
 from train.part_files import (
@@ -249,6 +249,7 @@ def _write_part(folder: Path, part: str, checkpoint: Checkpoint, dtype: torch.dt
 
 
 def _refuse_to_replace_other_things(out: Path) -> None:
+    check_target(out)
     if not out.exists():
         return
     if not out.is_dir():

@@ -25,7 +25,7 @@ from hardware.camera.replay import (
 )
 from hardware.errors import FrameInvalid, StorageError
 from hardware.frame import Frame
-from hardware.storage import replace_folder, storage_errors
+from hardware.storage import check_target, replace_folder, storage_errors
 
 RgbFormat = Literal["png", "jpg"]
 JPEG_QUALITY = 92
@@ -138,8 +138,9 @@ def check_replaceable(folder: Path) -> None:
     """Refuse to replace anything that is not a recording or an empty folder.
 
     Raises:
-        StorageError: something else is there.
+        StorageError: something else is there, or no folder can be put there.
     """
+    check_target(folder)
     if not folder.exists() or (folder / INTRINSICS_FILE).is_file():
         return
     if folder.is_dir() and not any(folder.iterdir()):

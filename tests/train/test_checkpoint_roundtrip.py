@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from edge_runtime.errors import CheckpointError, StorageError
+from hardware import storage
 from tests.train.questions import question
 from train import checkpoint as checkpoint_module
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -178,11 +179,19 @@ def test_the_old_checkpoint_returns_when_the_last_move_fails(
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
+    monkeypatch.setattr(storage, "_exchange", lambda *_: False)  # a file system with renames only
     monkeypatch.setattr(Path, "rename", refuse_staged)
     with pytest.raises(StorageError, match="Input/output"):
         save_checkpoint(load_checkpoint(seeded_folder("dynamic")), tmp_path / "out")
     assert files(tmp_path / "out") == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_current_folder_is_refused(seeded_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="the current folder"):
+        save_checkpoint(load_checkpoint(seeded_folder("shared")), ".")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_other_things_in_it_is_not_replaced(seeded_folder: Folder, tmp_path: Path) -> None:
