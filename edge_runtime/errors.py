@@ -14,12 +14,14 @@ EdgeError
 │   ├── ImageError           not an image, or an impossible one
 │   └── DepthError           depth of another size or type
 ├── InferenceError           native code refused a valid input             exit 3
+├── CalibrationError         numbers that describe no camera or no place   exit 2
 ├── NoValidAnswer            no point in time or below the asked confidence exit 5
 ├── BudgetExceeded           a limit was passed                            exit 6
 └── DeviceError              the machine part                              exit 4
 """
 
 from hardware.errors import (
+    CalibrationError,
     CameraError,
     CameraLost,
     CameraNotFound,
@@ -37,6 +39,7 @@ __all__ = [
     "BundleMissing",
     "BundleTampered",
     "BundleVersion",
+    "CalibrationError",
     "CameraError",
     "CameraLost",
     "CameraNotFound",

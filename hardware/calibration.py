@@ -6,13 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hardware.errors import EdgeError
-
-
-class CalibrationError(EdgeError):
-    """A calibration file that cannot be read or holds no rigid transform."""
-
-    exit_code = 2
+from hardware.errors import CalibrationError
+from hardware.geometry import Extrinsics
 
 
 def read_base_from_camera(path: Path) -> npt.NDArray[np.float64]:
@@ -28,18 +23,13 @@ def read_base_from_camera(path: Path) -> npt.NDArray[np.float64]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        matrix = np.asarray(data["base_from_camera"] if isinstance(data, dict) else data, np.float64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = data["base_from_camera"] if isinstance(data, dict) else data
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CalibrationError(f"cannot read base_from_camera from {path}: {error!r}") from error
-    if not _is_rigid(matrix):
+    try:
+        return Extrinsics.from_matrix(rows).matrix()
+    except ValueError as error:
         raise CalibrationError(
-            f"{path} holds no rigid 4x4 transform: expected a rotation, a translation in metres, last row 0 0 0 1"
-        )
-    return matrix
-
-
-def _is_rigid(matrix: npt.NDArray[np.float64]) -> bool:
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(matrix[3], [0, 0, 0, 1]):
-        return False
-    rotation = matrix[:3, :3]
-    return np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) and float(np.linalg.det(rotation)) > 0
+            f"{path} holds no rigid 4x4 transform ({error}): "
+            "expected a rotation, a translation in metres, last row 0 0 0 1"
+        ) from error

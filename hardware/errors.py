@@ -1,6 +1,7 @@
 """The root of our exception tree and its machine part.
 
     EdgeError
+    ├── CalibrationError         numbers that describe no camera or no place   exit 2
     ├── DeviceError              the board or one of its devices               exit 4
     │   ├── CameraError          any camera source
     │   │   ├── CameraNotFound   nothing to open under that name
@@ -19,6 +20,12 @@ class EdgeError(Exception):
     """Base of every error this project raises on purpose."""
 
     exit_code: int = 1
+
+
+class CalibrationError(EdgeError, ValueError):
+    """A file of camera intrinsics or of the camera's place on the robot cannot be read or describes neither."""
+
+    exit_code = 2
 
 
 class DeviceError(EdgeError):

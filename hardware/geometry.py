@@ -15,11 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardware.errors import CalibrationError
+from hardware.storage import whole_file
+
 F64 = npt.NDArray[np.float64]
 
 COEFFICIENT_COUNT = 5
 # float32 rotations from a device are orthonormal to about 1e-6; anything worse than this is not a rotation.
 ROTATION_TOLERANCE = 1e-3
+# Less is no lens (a 180 degree one has hundreds), and its rays leave the range of the numbers.
+MIN_FOCAL_PX = 1e-3
+# Farther away than any camera is mounted; beyond 1e308 sums overflow.
+MAX_TRANSLATION_M = 1e6
 
 
 class DistortionModel(str, Enum):
@@ -38,8 +45,8 @@ class Intrinsics:
     """Pinhole and distortion of one camera stream. A pixel's centre has its integer index as coordinate.
 
     Raises:
-        ValueError: a size or focal length is not positive, a number is not finite, or there are not five
-            coefficients.
+        ValueError: a size or focal length is not positive, the focal length is no lens's, a number is not
+            finite, or there are not five coefficients.
     """
 
     fx: float  # pixels
@@ -58,8 +65,8 @@ class Intrinsics:
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.coeffs)
         if not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"intrinsics need finite numbers, got fx fy cx cy coeffs = {numbers}")
-        if self.fx <= 0 or self.fy <= 0:
-            raise ValueError(f"focal lengths are positive pixels, got fx={self.fx} fy={self.fy}")
+        if min(self.fx, self.fy) < MIN_FOCAL_PX:
+            raise ValueError(f"focal lengths are positive pixels, hundreds mostly; got fx={self.fx} fy={self.fy}")
         if len(self.coeffs) != COEFFICIENT_COUNT:
             raise ValueError(f"coeffs holds {COEFFICIENT_COUNT} numbers, got {len(self.coeffs)}")
 
@@ -137,6 +144,10 @@ class Extrinsics:
             raise ValueError(f"a transform is a 3x3 rotation and 3 metres, got {rotation.shape}")
         if not (np.isfinite(rotation).all() and np.isfinite(self.translation_m).all()):
             raise ValueError(f"a transform needs finite numbers, got {self}")
+        if np.abs(self.translation_m).max() > MAX_TRANSLATION_M:
+            raise ValueError(f"a translation is in metres, got {self.translation_m}")
+        if np.abs(rotation).max() > 1 + ROTATION_TOLERANCE:  # before a product that may overflow
+            raise ValueError(f"not a rotation (rows of length 1 at right angles): {self.rotation}")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
             raise ValueError(f"not a rotation (rows of length 1 at right angles): {self.rotation}")
 
@@ -163,7 +174,10 @@ class Extrinsics:
         Raises:
             ValueError: not 4x4 numbers, not rigid, or the last row is not 0 0 0 1.
         """
-        rows = np.asarray(matrix, dtype=np.float64)
+        try:
+            rows = np.asarray(matrix, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"a transform is 4 rows of 4 numbers, got {matrix!r:.80}") from error
         if rows.shape != (4, 4) or np.abs(rows[3] - (0.0, 0.0, 0.0, 1.0)).max() > ROTATION_TOLERANCE:
             raise ValueError(f"a transform is 4x4 with last row 0 0 0 1, got shape {rows.shape}: {rows.tolist()}")
         x, y, z = (tuple(row) for row in rows[:3, :3].tolist())
@@ -175,22 +189,25 @@ def read_intrinsics(path: Path) -> Intrinsics:
     """Read a `K.json` file, or the RGB camera of a replay folder's `intrinsics.json`.
 
     Raises:
-        ValueError: the file is missing, is no JSON, or does not describe a camera; the message names it.
+        CalibrationError: the file is missing, is no JSON, or does not describe a camera; the message names it.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return Intrinsics.from_json(data["rgb"] if isinstance(data, dict) and "rgb" in data else data)
     except OSError as error:
-        raise ValueError(f"cannot read intrinsics from {path}: {error.strerror}") from error
-    except ValueError as error:  # includes JSONDecodeError and UnicodeDecodeError
-        raise ValueError(f"{path}: {error}") from error
+        raise CalibrationError(f"cannot read intrinsics from {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # includes JSONDecodeError and UnicodeDecodeError
+        raise CalibrationError(f"{path}: {error}") from error
 
 
 def write_intrinsics(path: Path, intrinsics: Intrinsics) -> None:
-    """Write a `K.json` file; it appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(intrinsics.to_json(), indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Write a `K.json` file; it appears whole or not at all.
+
+    Raises:
+        StorageError: disk full or not writable.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(intrinsics.to_json(), indent=2) + "\n", encoding="utf-8")
 
 
 def _check_names(data: Mapping[str, Any]) -> None:
@@ -209,7 +226,10 @@ def _check_names(data: Mapping[str, Any]) -> None:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} is a number, got {value!r:.80}")  # noqa: TRY004 - a wrong file, not a bug
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is a number of at most 308 digits, got {value!r:.80}") from error
 
 
 def _pixels(name: str, value: Any) -> int:

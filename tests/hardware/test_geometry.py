@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hardware.errors import CalibrationError, StorageError
 from hardware.geometry import DistortionModel, Extrinsics, Intrinsics, read_intrinsics, write_intrinsics
 
 K: dict[str, Any] = {"fx": 613.2, "fy": 613.4, "cx": 319.9, "cy": 239.2, "width": 640, "height": 480}
@@ -35,6 +36,9 @@ def test_model_and_coefficients_may_be_left_out() -> None:
     [
         pytest.param({"fx": 0}, "focal", id="no focal length"),
         pytest.param({"fy": -613.0}, "focal", id="negative focal length"),
+        pytest.param({"fx": 5e-324}, "focal", id="focal length of no lens"),
+        pytest.param({"cx": 10**400}, "cx is a number of at most", id="beyond any float"),
+        pytest.param({"width": 10**400}, "width is a number of at most", id="wider than any float"),
         pytest.param({"cx": math.nan}, "finite", id="not finite"),
         pytest.param({"width": 640.5}, "whole number", id="half a pixel"),
         pytest.param({"width": 0}, "positive size", id="no pixels"),
@@ -49,25 +53,31 @@ def test_model_and_coefficients_may_be_left_out() -> None:
 def test_wrong_numbers_are_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     path = tmp_path / "K.json"
     path.write_text(json.dumps(K | change))
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(CalibrationError, match=says) as caught:
         read_intrinsics(path)
     assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("{", "K.json"), ("[1]", "an object"), ('{"fx": 1}', "lack cx, cy, fy, height, width"), ("\udcff", "K.json")],
-    ids=["not JSON", "a list", "names missing", "not UTF-8"],
+    [
+        ("{", "K.json"),
+        ("[1]", "an object"),
+        ('{"fx": 1}', "lack cx, cy, fy, height, width"),
+        ("\udcff", "K.json"),
+        ("[" * 99_999, "K.json"),
+    ],
+    ids=["not JSON", "a list", "names missing", "not UTF-8", "too deep"],
 )
 def test_wrong_files_are_named(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "K.json"
     path.write_text(text, errors="surrogateescape")
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(CalibrationError, match=says):
         read_intrinsics(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot read intrinsics from .*none\.json"):
+    with pytest.raises(CalibrationError, match=r"cannot read intrinsics from .*none\.json"):
         read_intrinsics(tmp_path / "none.json")
 
 
@@ -96,6 +106,11 @@ def test_inverse_takes_points_back() -> None:
         pytest.param(np.diag([2.0, 1, 1, 1]), id="stretched"),
         pytest.param(np.diag([-1.0, 1, 1, 1]), id="mirrored"),
         pytest.param(np.full((4, 4), np.nan), id="not a number"),
+        pytest.param(np.diag([1e200, 1, 1, 1]), id="products overflow"),
+        pytest.param([[1, 0, 0, 1e308], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], id="out of this world"),
+        pytest.param([[1, 0, 0, 10**400], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], id="beyond any float"),
+        pytest.param({"rotation": 1}, id="an object"),
+        pytest.param([[1, 2], ["a"]], id="ragged"),
         pytest.param(np.eye(4)[::-1], id="rows in the wrong order"),
     ],
 )
@@ -109,3 +124,10 @@ def test_a_replay_folders_file_gives_its_rgb_camera(tmp_path: Path) -> None:
         json.dumps({"rgb": K, "depth": {**K, "fx": 390.0}, "depth_unit_m": 0.001})
     )
     assert read_intrinsics(tmp_path / "intrinsics.json") == Intrinsics.from_json(K)
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "K.json").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*K\.json"):
+        write_intrinsics(tmp_path / "K.json", Intrinsics.from_json(K))
+    assert [path.name for path in tmp_path.iterdir()] == ["K.json"]

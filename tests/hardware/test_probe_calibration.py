@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.calibration import CalibrationError, read_base_from_camera
+from hardware.calibration import read_base_from_camera
+from hardware.errors import CalibrationError
 from hardware.probe import probe_board, probe_memory
 
 JETSON = {
@@ -63,7 +64,10 @@ def test_both_forms_of_the_file_are_read(tmp_path: Path, content: object) -> Non
     [
         ("{", "cannot read"),
         ('{"other": 1}', "cannot read"),
-        ('[[1, 2], ["a", 3]]', "cannot read"),
+        ("[" * 99_999, "cannot read"),
+        ('[[1, 2], ["a", 3]]', "rigid"),
+        ('{"base_from_camera": {}}', "rigid"),
+        (json.dumps([[1, 0, 0, 10**400], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "rigid"),
         ("[[1, 0], [0, 1]]", "rigid"),
         (json.dumps(np.diag([2, 2, 2, 1]).tolist()), "rigid"),
         (json.dumps(np.diag([1, 1, -1, 1]).tolist()), "rigid"),
