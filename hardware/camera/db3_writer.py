@@ -6,8 +6,8 @@ while recording, to notice a slow or full disk early, and at the end, before the
 """
 
 import contextlib
+import logging
 import sqlite3
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,11 @@ from hardware.camera.native import native_errors
 from hardware.camera.realsense import sdk
 from hardware.camera.replay_writer import geometry_json
 from hardware.camera.software import SoftwareDevice
-from hardware.errors import CameraNotFound, FrameInvalid, StorageError
+from hardware.errors import CameraError, CameraNotFound, FrameInvalid, StorageError
 from hardware.frame import Frame
-from hardware.storage import storage_errors
+from hardware.storage import partial_beside, storage_errors
+
+log = logging.getLogger(__name__)
 
 # Frames on their way to the disk: 45 MB at 640x480. The SDK itself would take any number.
 MAX_UNWRITTEN = 30
@@ -69,10 +71,8 @@ class Db3Writer:
             raise StorageError(f"{self._path} exists and is no .db3 recording; give another name or remove it")
         with storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=self._path.parent, prefix=f".{self._path.stem}.partial-", suffix=".db3", delete=False
-            ) as file:
-                self._partial = Path(file.name)
+            self._partial = partial_beside(self._path)
+            self._partial.touch()  # say now, not at the first frame, that the place is not writable
             self._partial.unlink()  # the SDK refuses to write over a file
         return self
 
@@ -82,10 +82,14 @@ class Db3Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
-        if self._partial is not None:
-            self._partial.unlink(missing_ok=True)
-            self._partial = None
+        try:
+            self._stop()
+        except CameraError:
+            log.exception("%s was not finished, and its recorder did not stop", self._path)
+        finally:
+            if self._partial is not None:
+                self._partial.unlink(missing_ok=True)
+                self._partial = None
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""

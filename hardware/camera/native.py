@@ -31,21 +31,22 @@ def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
 
     Raises:
         CameraLost: it did not return in time; its thread is left behind, and the process should end soon.
-        RuntimeError: from the call itself.
+        Exception: from the call itself, as it was.
     """
-    outcome: list[T | RuntimeError] = []
+    values: list[T] = []
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
-            outcome.append(call())
-        except RuntimeError as error:
-            outcome.append(error)
+            values.append(call())
+        except Exception as error:  # the top of a thread: whatever it is, the caller gets it
+            errors.append(error)
 
     thread = threading.Thread(target=run, name=f"realsense-{what}", daemon=True)
     thread.start()
     thread.join(limit_s)
-    if not outcome:
+    if errors:
+        raise errors[0]
+    if not values:
         raise CameraLost(f"the RealSense driver did not {what} within {limit_s:.0f} s; unplug the camera")
-    if isinstance(outcome[0], RuntimeError):
-        raise outcome[0]
-    return outcome[0]
+    return values[0]

@@ -11,7 +11,8 @@ import pytest
 
 from hardware.camera.base import EndOfRecording
 from hardware.camera.open import open_camera, open_recorder
-from hardware.errors import CameraNotFound, FrameInvalid, StorageError
+from hardware.camera.software import SoftwareDevice
+from hardware.errors import CameraLost, CameraNotFound, FrameInvalid, StorageError
 from hardware.frame import Frame
 from hardware.projection import deproject
 from tests.hardware.test_replay import play, record, record_on_full_disk
@@ -79,6 +80,23 @@ def test_unfinished_recording_does_not_appear(tmp_path: Path, clip: list[Frame])
     with pytest.raises(KeyboardInterrupt), open_recorder(tmp_path / "clip.db3") as recorder:
         recorder.write(clip[0])
         raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recorder_that_does_not_stop_leaves_no_rest_and_hides_no_error(
+    tmp_path: Path, clip: list[Frame], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = SoftwareDevice.stop
+
+    def refuse(device: SoftwareDevice) -> None:
+        stop(device)
+        raise CameraLost("the sensor is gone")
+
+    monkeypatch.setattr(SoftwareDevice, "stop", refuse)
+    with pytest.raises(KeyboardInterrupt), open_recorder(tmp_path / "clip.db3") as recorder:
+        recorder.write(clip[0])
+        raise KeyboardInterrupt
+    assert "the sensor is gone" in caplog.text
     assert not list(tmp_path.iterdir())
 
 
