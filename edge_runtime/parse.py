@@ -2,8 +2,8 @@
 
 Accepts what RoboRefer models write: `[(0.312, 0.654), ...]`, and with reasoning
 `<think>Step1: [Position] [pen holder]: [(0.139, 0.628)] ...</think><answer>[(0.341, 0.610)]</answer>`.
-Anything else is not guessed at: the answer is invalid and says why. Upstream's more lenient rules belong to a
-scorer in the bench.
+Anything else is not guessed at: the answer is invalid and says why. A point the model only thought of is no answer,
+however the text ends. Upstream's more lenient rules belong to a scorer in the bench.
 """
 
 import math
@@ -13,23 +13,32 @@ from edge_runtime.records import ParsedAnswer, PointNorm, ReasoningStep
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _PAIR = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
+_THINK_BEGINS, _THINK_ENDS = "<think>", "</think>"
+_ANSWER_BEGINS, _ANSWER_ENDS = "<answer>", "</answer>"
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _STEP = re.compile(
     r"Step\s*(\d+)\s*:\s*\[(Position|Orientation|Size)\]\s*\[([^\]]*)\]\s*:\s*(.*?)(?=\s*Step\s*\d+\s*:|\s*$)",
     re.DOTALL,
 )
 
 
-def parse_points(text: str) -> ParsedAnswer:
+def parse_points(text: str, *, complete: bool = True) -> ParsedAnswer:
     """Read the points of an answer that was asked for points.
 
+    Args:
+        text: What the model wrote.
+        complete: It ended by itself; False if it was stopped at a length limit, in which case an open list may lack
+            points.
+
     Returns:
-        kind "points"; `valid` is False with a reason when there is no point or a coordinate is outside
-        [0, 1]. `span` of each point counts characters of `text`.
+        kind "points"; `valid` is False with a reason when there is no point, a coordinate is outside [0, 1], or the
+        text was cut before its list closed. `span` of each point counts characters of `text`.
     """
     steps = _steps(text)
-    start, end = _final_span(text)
+    span = _final_span(text)
+    if span is None:
+        return ParsedAnswer("points", (), steps, valid=False, reason="the answer was cut inside its reasoning")
+    start, end = span
     points: list[PointNorm] = []
     reason: str | None = None
     for found in _PAIR.finditer(text, start, end):
@@ -38,7 +47,9 @@ def parse_points(text: str) -> ParsedAnswer:
             points.append(PointNorm(x=x, y=y, span=found.span()))
         else:
             reason = f"coordinate outside [0, 1]: {found[0]}"
-    if not points and reason is None:
+    if reason is None and not complete and not _closed(text, start, end):
+        reason = f"the answer was cut after {len(text)} characters, before its list ended"
+    if reason is None and not points:
         reason = "no (x, y) pair in the answer"
     return ParsedAnswer("points", tuple(points), steps, valid=reason is None, reason=reason)
 
@@ -54,13 +65,25 @@ def parse_text(text: str) -> ParsedAnswer:
     )
 
 
-def _final_span(text: str) -> tuple[int, int]:
-    """Where the final answer stands: inside <answer>, else after </think>, else everywhere."""
-    if answer := _ANSWER.search(text):
-        return answer.span(1)
-    if think := _THINK.search(text):
-        return think.end(), len(text)
-    return 0, len(text)
+def _final_span(text: str) -> tuple[int, int] | None:
+    """Where the final answer stands: behind all reasoning, in <answer> if there is one; None: it was never reached."""
+    start = 0
+    while (opened := text.find(_THINK_BEGINS, start)) >= 0:
+        closed = text.find(_THINK_ENDS, opened)
+        if closed < 0:
+            return None
+        start = closed + len(_THINK_ENDS)
+    answer = text.find(_ANSWER_BEGINS, start)
+    if answer >= 0:
+        start = answer + len(_ANSWER_BEGINS)
+    end = text.find(_ANSWER_ENDS, start)
+    return start, len(text) if end < 0 else end
+
+
+def _closed(text: str, start: int, end: int) -> bool:
+    """Whether the last pair is followed by the end of its list."""
+    pairs = list(_PAIR.finditer(text, start, end))
+    return bool(pairs) and text.find("]", pairs[-1].end(), end) >= 0
 
 
 def _steps(text: str) -> tuple[ReasoningStep, ...]:

@@ -14,6 +14,14 @@ GOOD = [
     ("[(5e-1, 2.5E-1)]", [(0.5, 0.25)], "exponents"),
     ("<think>Step1: [Position] [mug]: [(0.9, 0.9)]</think><answer>[(0.2, 0.3)]</answer>", [(0.2, 0.3)], "reasoned"),
     ("<think>(0.9, 0.9)</think>[(0.2, 0.3)]", [(0.2, 0.3)], "no answer tag"),
+    (
+        "<think>so <answer>[(0.9, 0.9)]</answer>?</think><answer>[(0.2, 0.3)]</answer>",
+        [(0.2, 0.3)],
+        "answer thought of",
+    ),
+    ("<think>so <answer>[(0.9, 0.9)]</answer>?</think>[(0.2, 0.3)]", [(0.2, 0.3)], "answer thought of, none tagged"),
+    ("<think>a</think><think>(0.9, 0.9)</think>[(0.2, 0.3)]", [(0.2, 0.3)], "two thoughts"),
+    ("maybe (0.9, 0.9) <answer>[(0.2, 0.3)]", [(0.2, 0.3)], "answer tag left open"),
 ]
 
 BROKEN = [
@@ -30,6 +38,9 @@ BROKEN = [
     ("[(nan, 0.1)]", "no (x, y) pair", "not a number"),
     ("__import__('os').system('true')", "no (x, y) pair", "code"),
     ("<think>(0.1, 0.1)</think><answer>none</answer>", "no (x, y) pair", "points only in the reasoning"),
+    ("<think>Step1: [Position] [pen holder]: [(0.139, 0.628)] Step2: [Pos", "cut inside its reasoning", "cut thought"),
+    ("<think>a</think><think>[(0.1, 0.1)]", "cut inside its reasoning", "second thought cut"),
+    ("<think><answer>[(0.1, 0.1)]</answer>", "cut inside its reasoning", "answer inside a cut thought"),
 ]
 
 
@@ -51,6 +62,28 @@ def test_broken_answers_are_invalid_and_say_why(text: str, reason: str, _label: 
     assert not parsed.valid
     assert parsed.points == ()
     assert reason in (parsed.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("[(0.1, 0.2)]", True),
+        ("[(0.1, 0.2)] is where the cup sta", True),
+        ("[(0.1, 0.2)], not [(0.3", True),
+        ("<think>a</think><answer>[(0.1, 0.2)]", True),
+        ("[(0.1, 0.2), (0.3, 0", False),
+        ("[(0.1, 0.2)", False),
+        ("[(0.1, 0.2)] or [(0.3, 0.4)", False),
+        ("[(0.1", False),
+        ("<think>[(0.1, 0.2)]</think><answer>[(0.1, 0.2)", False),
+    ],
+)
+def test_a_list_that_was_cut_is_no_answer(text: str, valid: bool) -> None:
+    """Cut at the length limit, the rest of the list is unknown; a list that closed before stays."""
+    parsed = parse_points(text, complete=False)
+    assert parsed.valid == valid
+    assert (parsed.reason or "").startswith("" if valid else f"the answer was cut after {len(text)} characters")
+    assert parse_points(text).reason != parsed.reason or valid
 
 
 def test_one_bad_point_makes_the_answer_invalid_but_keeps_the_good_one() -> None:
