@@ -1,9 +1,13 @@
 """Pictures and depth maps from files, with limits, and what is wrong with a bad one.
 
-Pillow's readers are the door; a file never gets further than this module unless it is a picture of sane size.
+Pillow's readers are the door; a file never gets further than this module unless it is a picture of sane size. Only
+the formats named here are tried: others start programs (EPS), draw (WMF) or are hardly tested readers.
 """
 
 import io
+import stat
+import struct
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,31 +20,46 @@ from edge_runtime.records import F32, U8, Depth, MetricDepth, RelativeDepth
 
 SMALLEST_PX = 16  # a side; less holds nothing to point at
 LARGEST_PIXELS = 64_000_000  # decoded it takes 192 MB; larger pictures are bombs or satellites
+LARGEST_FILE_BYTES = 512 * 2**20  # the largest picture, raw, in 64-bit floats
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_ORIENTATION, _TURNED = 0x0112, range(2, 9)  # EXIF: other values leave a picture as it is stored
+
+# What readers of file formats raise on damaged files, besides what they should.
+_DAMAGE = (
+    OSError, EOFError, SyntaxError, ValueError, struct.error, KeyError, IndexError, TypeError, OverflowError,
+    ZeroDivisionError, RuntimeError, tokenize.TokenError,
+)  # fmt: skip
 
 
-def read_image(path: Path) -> U8:
+def read_image(path: Path, *, upright: bool = True) -> U8:
     """Read a picture as RGB, uint8 [H, W, 3].
 
-    Alpha is dropped and CMYK, palette, grey and 16-bit pictures are converted; the EXIF orientation is applied, so the
-    points fit what a person sees.
+    Alpha is dropped and CMYK, palette, grey and 16-bit pictures are converted.
+
+    Args:
+        path: The file.
+        upright: Apply the EXIF orientation, so the points fit what a person sees. False when depth or intrinsics come
+            along, which belong to the pixels as they are stored: a picture that would have to be turned is refused.
 
     Raises:
-        ImageError: Missing, empty, not a picture, truncated, or outside the size limits.
+        ImageError: Missing, empty, no plain file, not a picture, truncated, outside the size limits, or stored turned.
     """
-    return decode_image(_bytes_of(path), name=str(path))
+    return decode_image(_bytes_of(path), name=str(path), upright=upright)
 
 
-def decode_image(data: bytes, *, name: str) -> U8:
+def decode_image(data: bytes, *, name: str, upright: bool = True) -> U8:
     """The same for a picture in memory; `name` is used in messages."""
-    with _reading(name), Image.open(io.BytesIO(data)) as image:
-        _check_size(image, name)
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _SIXTEEN_BIT:
+    with _opened(data, name) as image:
+        if not upright:
+            _refuse_turned(image, name)
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode in _SIXTEEN_BIT:
             # Pillow clips 16-bit grey at 255 when it converts; keep the upper byte instead.
-            upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
-        rgb: U8 = np.array(upright.convert("RGB"))
+            turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
+        rgb: U8 = np.array(turned.convert("RGB"))
         return rgb
 
 
@@ -57,17 +76,15 @@ def read_depth(path: Path, *, unit_m: float, image_size: tuple[int, int]) -> Dep
 
     Raises:
         DepthError: Of another size or type.
-        ImageError: Missing or unreadable.
+        ImageError: Missing or unreadable, or to be turned before it is shown: depth is read as it is stored.
     """
     data = _bytes_of(path)
-    if path.suffix == ".npy":
-        depth: Depth = MetricDepth(_npy_metres(data, path), source="file")
-    else:
-        with _reading(str(path)), Image.open(io.BytesIO(data)) as image:
-            _check_size(image, str(path))
-            depth = _depth_of(image, path, unit_m)
-    _check_same_size(depth, path, image_size)
-    return depth
+    if path.suffix.lower() == ".npy":
+        return MetricDepth(_npy_metres(data, path, image_size), source="file")
+    with _opened(data, str(path)) as image:
+        _refuse_turned(image, str(path))
+        _check_same_size(image.size, path, image_size)
+        return _depth_of(image, path, unit_m)
 
 
 def _depth_of(image: Image.Image, path: Path, unit_m: float) -> Depth:
@@ -83,14 +100,29 @@ def _depth_of(image: Image.Image, path: Path, unit_m: float) -> Depth:
     )
 
 
-def _npy_metres(data: bytes, path: Path) -> F32:
-    try:
+def _npy_metres(data: bytes, path: Path, image_size: tuple[int, int]) -> F32:
+    shape, dtype = _npy_header(data, path)
+    if len(shape) != 2 or not np.issubdtype(dtype, np.floating):
+        raise DepthError(f"{path} holds {dtype} {list(shape)}; expected float [height, width] in metres")
+    _check_same_size((shape[1], shape[0]), path, image_size)  # before memory is set aside for what the header claims
+    with _reading(str(path)):
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and so a hole
+        return _with_holes(array.astype(np.float32))
+
+
+def _npy_header(data: bytes, path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type that a .npy file claims to hold."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(file)
+    except (*_DAMAGE, MemoryError) as error:
         raise ImageError(f"{path} is not a .npy array ({error})") from error
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise DepthError(f"{path} holds {array.dtype} {list(array.shape)}; expected float [height, width] in metres")
-    return _with_holes(array.astype(np.float32))
+    if dtype.hasobject:
+        raise ImageError(f"{path} is not a .npy array of numbers: it holds pickled objects, which are never loaded")
+    return shape, dtype
 
 
 def _with_holes(depth_m: F32) -> F32:
@@ -99,19 +131,35 @@ def _with_holes(depth_m: F32) -> F32:
         return np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan)).astype(np.float32)
 
 
-def _check_same_size(depth: Depth, path: Path, image_size: tuple[int, int]) -> None:
-    array = depth.depth_m if isinstance(depth, MetricDepth) else depth.picture
-    height, width = array.shape[:2]
-    if (width, height) != image_size:
+def _check_same_size(size: tuple[int, int], path: Path, image_size: tuple[int, int]) -> None:
+    if size != image_size:
         raise DepthError(
-            f"{path} is {width}x{height}, the picture is {image_size[0]}x{image_size[1]}: depth must be registered to "
-            "the picture pixel by pixel"
+            f"{path} is {size[0]}x{size[1]}, the picture is {image_size[0]}x{image_size[1]}: depth must be registered "
+            "to the picture pixel by pixel"
+        )
+
+
+def _refuse_turned(image: Image.Image, name: str) -> None:
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in _TURNED:
+        raise ImageError(
+            f"{name} is stored turned (EXIF orientation {orientation}), but depth and intrinsics belong to the pixels "
+            "as they are stored. Save the picture upright first, and its depth and intrinsics with it."
         )
 
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        found = path.stat()  # before it is opened: that waits for ever on a pipe nobody writes to
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError(f"cannot read {path}: it is no plain file")
+        if found.st_size > LARGEST_FILE_BYTES:
+            raise ImageError(
+                f"{path} has {found.st_size / 2**20:.0f} MiB, the limit is {LARGEST_FILE_BYTES // 2**20} MiB: is it a "
+                "picture? Scale it down first"
+            )
+        with path.open("rb") as file:
+            data = file.read(found.st_size)
     except FileNotFoundError as error:
         raise ImageError(f"there is no file {path}") from error
     except OSError as error:
@@ -132,12 +180,20 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 @contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """A picture whose size is checked and whose pixels are not read yet."""
+    Image.MAX_IMAGE_PIXELS = None  # our own size limit replaces Pillow's bomb warning
+    with _reading(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image, name)
+        yield image
+
+
+@contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Say what Pillow found wrong; our own size limit replaces Pillow's bomb warning."""
-    Image.MAX_IMAGE_PIXELS = None
+    """Say what a reader of a file format found wrong."""
     try:
         yield
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture Pillow can read (PNG, JPEG, TIFF, WebP, ...)") from error
-    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{name} is not a picture that can be read ({', '.join(FORMATS)})") from error
+    except _DAMAGE as error:
         raise ImageError(f"{name} is damaged: {error}") from error
