@@ -17,7 +17,8 @@ def relative_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
     """An 8-bit picture of inverse depth.
 
     Args:
-        depth_m: float32 [H, W] metres along z; NaN, zero, negative and infinite values are holes.
+        depth_m: float32 [H, W] metres along z; NaN, zero, negative and infinite values are holes, and so is
+            a distance so small that its inverse is not finite.
         spec: Convention and percentiles from the manifest.
 
     Returns:
@@ -28,12 +29,15 @@ def relative_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
     """
     with np.errstate(invalid="ignore"):
         valid = np.isfinite(depth_m) & (depth_m > 0)
+    inverse = np.zeros(depth_m.shape, np.float32)
+    with np.errstate(over="ignore"):
+        np.divide(1.0, depth_m, out=inverse, where=valid)
+    valid &= np.isfinite(inverse)
     if not valid.any():
         raise DepthError("the depth image holds no valid pixel: check the sensor, or ask without depth")
-    inverse = np.zeros(depth_m.shape, np.float32)
-    np.divide(1.0, depth_m, out=inverse, where=valid)
     low, high = np.percentile(inverse[valid], [spec.low_percentile, spec.high_percentile])
     span = max(float(high - low), 1e-9)  # a flat wall has no range; it becomes black, as upstream's would
+    inverse[~valid] = low  # holes may hold infinity; they are filled below
     grey = (np.clip((inverse - low) / span, 0.0, 1.0) * 255.0).astype(np.uint8)  # truncated, as upstream
     return np.repeat(_fill_holes(grey, valid)[..., None], 3, axis=-1)
 

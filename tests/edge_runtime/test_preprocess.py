@@ -157,6 +157,17 @@ def test_percentiles_clip_outliers() -> None:
     assert kept[5, 0, 0] == 0
 
 
+def test_a_distance_without_a_finite_inverse_is_a_hole() -> None:
+    depth_m = np.linspace(0.5, 4.0, 64, dtype=np.float32).reshape(8, 8)
+    pictures = []
+    for nothing in (np.nan, 1e-40, 1e-45):
+        depth_m[2, 2] = nothing
+        pictures.append(relative_from_metric(depth_m, DepthSpec()))
+    np.testing.assert_array_equal(pictures[1:], [pictures[0]] * 2)
+    with pytest.raises(DepthError, match="no valid pixel"):
+        relative_from_metric(np.full((4, 4), 1e-40, np.float32), DepthSpec())
+
+
 def test_a_flat_wall_is_black_and_an_empty_depth_is_an_error() -> None:
     assert relative_from_metric(np.full((4, 4), 1.5, np.float32), DepthSpec()).max() == 0
     with pytest.raises(DepthError, match="no valid pixel"):
