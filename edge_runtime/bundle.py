@@ -6,12 +6,14 @@ first full check leaves a stamp in the user's cache and later opens compare size
 """
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +28,7 @@ from edge_runtime.errors import (
     ConfigError,
 )
 from edge_runtime.manifest import FileEntry, Manifest, read_manifest
-from hardware.storage import replace_folder, storage_errors
+from hardware.storage import check_target, replace_folder, storage_errors
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -34,6 +36,7 @@ DECODER = "decoder.gguf"
 SYSTEM_BUNDLE = Path("/var/lib/roborefer-edge/bundle")
 
 _CHUNK = 1 << 20
+_STALE_S = 24 * 3600.0  # a staging folder nobody wrote into for so long belongs to a writer that was killed
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,13 @@ def open_bundle(path: Path, *, full_hash: bool = False) -> Bundle:
     raw = _manifest_bytes(path)
     try:
         data = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleInvalid(f"{path / MANIFEST} is not JSON ({error}); export or copy the bundle again") from error
     manifest = read_manifest(data)
-    _check_sizes(path, manifest)
-    _check_hashes(path, manifest, hashlib.sha256(raw).hexdigest(), full_hash=full_hash)
-    bundle_shapes.check(path, manifest)
+    with _reading(path):
+        _check_sizes(path, manifest)
+        _check_hashes(path, manifest, hashlib.sha256(raw).hexdigest(), full_hash=full_hash)
+        bundle_shapes.check(path, manifest)
     return Bundle(path=path, manifest=manifest)
 
 
@@ -116,15 +120,26 @@ def manifest_sha256(path: Path) -> str:
 
 
 def _manifest_bytes(path: Path) -> bytes:
-    if not path.is_dir():
-        raise BundleMissing(f"no bundle at {path}: there is no such folder. Name one with --bundle.")
-    try:
+    with _reading(path):
+        if not path.is_dir():
+            raise BundleMissing(f"no bundle at {path}: there is no such folder. Name one with --bundle.")
+        if not (path / MANIFEST).exists():
+            raise BundleMissing(
+                f"no bundle at {path}: {MANIFEST} is missing, so it is incomplete or something else. "
+                "Make one with `roborefer-edge export CHECKPOINT OUT`."
+            )
+        if not (path / MANIFEST).is_file():
+            raise BundleInvalid(f"{path / MANIFEST} is no plain file; export or copy the bundle again")
         return (path / MANIFEST).read_bytes()
-    except FileNotFoundError as error:
-        raise BundleMissing(
-            f"no bundle at {path}: {MANIFEST} is missing, so it is incomplete or something else. "
-            "Make one with `roborefer-edge export CHECKPOINT OUT`."
-        ) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say what the file system refuses while a bundle is read."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleInvalid(f"the bundle {path} cannot be read: {error}") from error
 
 
 def _check_sizes(path: Path, manifest: Manifest) -> None:
@@ -194,14 +209,26 @@ class BundleWriter:
 
         Raises:
             ConfigError: The destination exists and is not a bundle.
-            StorageError: The folder cannot be created.
+            StorageError: The folder cannot be created, or none can be put there.
         """
         _refuse_to_replace_other_things(self._out)
         with storage_errors(self._out):
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            staged = tempfile.mkdtemp(dir=self._out.parent, prefix=f".{self._out.name}.partial-")
-        self._staging = Path(staged)
+            staged = tempfile.mkdtemp(dir=self._out.parent, prefix=self._prefix)
+            self._staging = Path(staged)
+            self._remove_stale_neighbours(self._staging)
         return self
+
+    @property
+    def _prefix(self) -> str:
+        return f".{self._out.name}.partial-"
+
+    def _remove_stale_neighbours(self, ours: Path) -> None:
+        """Remove what killed writers left; ages are by the file system's own clock, against our new folder."""
+        now_s = ours.stat().st_mtime
+        for folder in self._out.parent.glob(f"{glob.escape(self._prefix)}*"):
+            if folder.is_dir() and now_s - _last_change_s(folder) > _STALE_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def path(self) -> Path:
@@ -241,7 +268,13 @@ class BundleWriter:
         return {p.name: FileEntry(sha256=file_sha256(p), bytes=p.stat().st_size) for p in files}
 
 
+def _last_change_s(folder: Path) -> float:
+    """When a folder or a file in it was last changed."""
+    return max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+
+
 def _refuse_to_replace_other_things(out: Path) -> None:
+    check_target(out)
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ConfigError(f"{out} exists and is not a bundle; choose a new or empty folder")
     if out.exists() and not out.is_dir():
@@ -262,7 +295,6 @@ __all__ = [
     "file_sha256",
     "manifest_sha256",
     "open_bundle",
-    "replace_folder",
     "shipped_bundle",
     "storage_errors",
 ]

@@ -45,7 +45,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, OverflowError, struct.error, KeyError, ValueError) as error:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
 
 
@@ -58,7 +58,7 @@ def read_tensor_types(path: Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as file:
             return tuple(sorted(set(_tensor_types(file))))
-    except (OSError, struct.error, KeyError, ValueError) as error:
+    except (OSError, OverflowError, struct.error, KeyError, ValueError) as error:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from edge_runtime import bundle as bundles
@@ -21,7 +22,9 @@ from edge_runtime.errors import (
     ConfigError,
     StorageError,
 )
+from edge_runtime.gguf_header import read_gguf_header
 from edge_runtime.manifest import read_manifest
+from edge_runtime.onnx_header import read_onnx_header
 
 
 @pytest.fixture
@@ -59,10 +62,30 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def unreadable(bundle: Path) -> None:
+    """A file that can be opened and not read, even by root."""
+    remove(bundle / "manifest.json")
+    (bundle / "manifest.json").symlink_to("/proc/self/mem")
+
+
 DAMAGE: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ("no folder", shutil.rmtree, BundleMissing, "no such folder"),
     ("no manifest", lambda b: remove(b / "manifest.json"), BundleMissing, "manifest.json is missing"),
     ("manifest not JSON", lambda b: (b / "manifest.json").write_text("{"), BundleInvalid, "not JSON"),
+    ("manifest a folder", lambda b: folder_instead(b / "manifest.json"), BundleInvalid, "no plain file"),
+    (
+        "manifest a pipe",
+        lambda b: (remove(b / "manifest.json"), os.mkfifo(b / "manifest.json")),
+        BundleInvalid,
+        "plain",
+    ),
+    ("manifest too deep", lambda b: (b / "manifest.json").write_text("[" * 200_000), BundleInvalid, "not JSON"),
+    ("manifest unreadable", unreadable, BundleInvalid, "cannot be read"),
     ("manifest a list", lambda b: (b / "manifest.json").write_text("[]"), BundleInvalid, "must hold an object"),
     ("other version", lambda b: edit_manifest(b, lambda m: m.update(schema_version=99)), BundleVersion, "99"),
     ("missing key", lambda b: edit_manifest(b, lambda m: m.pop("dims")), BundleInvalid, "missing keys"),
@@ -155,14 +178,17 @@ def test_the_stamp_spares_the_second_hashing(copy: Path, monkeypatch: pytest.Mon
     open_bundle(copy)
 
 
+def field(number: int, payload: bytes) -> bytes:
+    """A protobuf field of bytes."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
+
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
 def test_an_onnx_file_may_not_point_outside(copy: Path) -> None:
     """External data named in a graph but not in the manifest is refused before ONNX Runtime opens it."""
-
-    def field(number: int, payload: bytes) -> bytes:
-        size, length = b"", len(payload)
-        while length > 0x7F:
-            size, length = size + bytes([length & 0x7F | 0x80]), length >> 7
-        return bytes([number << 3 | 2]) + size + bytes([length]) + payload
 
     entry = field(1, b"location") + field(2, b"../../etc/passwd")
     tensor = field(8, b"w") + field(13, entry)
@@ -195,6 +221,93 @@ def _graph_of(data: bytes) -> tuple[int, bytes]:
                 return start, data[at : at + value]
             at += value
     raise AssertionError("no graph")
+
+
+OUTSIDE = field(8, b"w") + field(13, field(1, b"location") + field(2, b"../../etc/passwd"))
+HIDDEN = field(13, field(1, b"doc") + field(1, b"location") + field(2, b"rgb.data") + field(2, b"../../etc/passwd"))
+
+# Where a tensor may hide: in a graph, and beside it in the model. Numbers as in onnx.proto3.
+IN_GRAPH = {
+    "initializer": field(5, OUTSIDE),
+    "key and value given twice": field(5, HIDDEN),
+    "sparse initializer, values": field(15, field(1, OUTSIDE)),
+    "sparse initializer, indices": field(15, field(2, OUTSIDE)),
+    "attribute": field(1, field(5, field(5, OUTSIDE))),
+    "attribute, list of tensors": field(1, field(5, field(10, OUTSIDE))),
+    "attribute, sparse tensor": field(1, field(5, field(22, field(1, OUTSIDE)))),
+    "attribute, list of sparse tensors": field(1, field(5, field(23, field(2, OUTSIDE)))),
+    "subgraph": field(1, field(5, field(6, field(5, OUTSIDE)))),
+    "list of subgraphs": field(1, field(5, field(11, field(5, OUTSIDE)))),
+}
+IN_MODEL = {
+    "function": field(25, field(7, field(5, field(5, OUTSIDE)))),
+    "default of a function's attribute": field(25, field(11, field(5, OUTSIDE))),
+}
+
+
+@pytest.mark.parametrize("place", [*IN_GRAPH, *IN_MODEL])
+def test_every_place_a_tensor_may_hide_is_looked_at(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(field(7, field(2, b"g") + IN_GRAPH.get(place, b"")) + IN_MODEL.get(place, b""))
+    parsed = onnx.ModelProto.FromString(path.read_bytes())  # protobuf's own reading sees the path too
+    assert "../../etc/passwd" in str(parsed)
+    assert read_onnx_header(path).external_files == {"../../etc/passwd"}
+
+
+def test_shapes_are_read_as_protobuf_reads_them(tmp_path: Path) -> None:
+    """A size given twice counts as the last, a shape given in two pieces as both together."""
+    one = field(1, field(2, field(1, field(2, b"tiles") + b"\x08\x03")))
+    two = field(1, field(2, field(1, b"\x08\x05\x08\x07")))
+    value = field(1, b"x") + field(2, one) + field(2, two)
+    path = tmp_path / "x.onnx"
+    path.write_bytes(field(7, field(11, value)))
+    (parsed,) = onnx.ModelProto.FromString(path.read_bytes()).graph.input
+    expected = tuple(dim.dim_value for dim in parsed.type.tensor_type.shape.dim)
+    assert read_onnx_header(path).inputs == {"x": expected}
+    assert expected == (3, 7)
+
+
+def test_graphs_nested_without_end_are_refused(tmp_path: Path) -> None:
+    graph = b""
+    for _ in range(3000):
+        graph = field(1, field(5, field(6, graph)))
+    (tmp_path / "x.onnx").write_bytes(field(7, graph))
+    with pytest.raises(BundleInvalid, match="not an ONNX model"):
+        read_onnx_header(tmp_path / "x.onnx")
+
+
+def entry(key: bytes, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        entry(b"qwen2.block_count", 6, struct.pack("<f", float("inf"))),
+        entry(b"qwen2.block_count", 6, struct.pack("<f", float("nan"))),
+        entry(b"qwen2.block_count", 9, struct.pack("<IQ", 10, (1 << 61) - 1)),
+        entry(b"qwen2.block_count", 9, struct.pack("<IQ", 0, (1 << 63) - 1)),
+        entry(b"qwen2.block_count", 9, struct.pack("<IQ", 9, 1)),
+        entry(b"qwen2.block_count", 8, struct.pack("<Q", 1) + b"x"),
+    ],
+    ids=["infinite", "no number", "array larger than any file", "array past the last byte", "array of arrays", "text"],
+)
+def test_numbers_of_a_gguf_that_no_decoder_has_are_refused(tmp_path: Path, damage: bytes) -> None:
+    keys = [
+        entry(b"general.architecture", 8, struct.pack("<Q", 5) + b"qwen2"),
+        damage,
+        entry(b"qwen2.embedding_length", 4, struct.pack("<I", 8)),
+        entry(b"qwen2.context_length", 4, struct.pack("<I", 8)),
+        entry(b"tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 0)),
+    ]
+    path = tmp_path / "d.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys))
+    with pytest.raises(BundleInvalid, match="not a GGUF model"):
+        read_gguf_header(path)
+    with pytest.raises(BundleInvalid, match="not a GGUF model"):
+        read_gguf_header(tmp_path)
+    with pytest.raises(BundleInvalid, match="not an ONNX model"):
+        read_onnx_header(tmp_path)
 
 
 # --- which bundle ------------------------------------------------------------------------------------
@@ -240,6 +353,23 @@ def test_an_error_while_staging_leaves_the_old_bundle_whole(copy: Path) -> None:
     assert [p.name for p in copy.parent.iterdir() if "partial" in p.name] == []
 
 
+def test_what_killed_writers_left_is_removed_after_a_day(copy: Path, tmp_path: Path) -> None:
+    day_s = 24 * 3600
+    ages_h = {".bundle.partial-old": 30, ".bundle.partial-new": 2, ".bundle.partial-busy": 30, ".other.partial-old": 30}
+    for name, age_h in ages_h.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "decoder.gguf").write_text("half")
+        for path in (tmp_path / name / "decoder.gguf", tmp_path / name):
+            now_s = path.stat().st_mtime
+            os.utime(path, (now_s, now_s - age_h * 3600))
+    os.utime(tmp_path / ".bundle.partial-busy" / "decoder.gguf")  # written into just now
+    assert ages_h[".bundle.partial-old"] * 3600 > day_s > ages_h[".bundle.partial-new"] * 3600
+    with BundleWriter(copy):
+        pass
+    left = {p.name for p in tmp_path.iterdir() if p.name.startswith(".")}
+    assert left == set(ages_h) - {".bundle.partial-old"}
+
+
 def test_an_old_bundle_is_replaced_in_one_move(copy: Path) -> None:
     manifest = open_bundle(copy).manifest
     with BundleWriter(copy) as writer:
@@ -258,6 +388,13 @@ def test_something_else_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a file"), BundleWriter(tmp_path / "file"):
         pass
     assert (tmp_path / "precious/thesis.txt").read_text() == "years"
+
+
+def test_the_current_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="the current folder"), BundleWriter(Path()):
+        pytest.fail("work was begun")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
