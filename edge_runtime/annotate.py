@@ -1,15 +1,21 @@
 """Draws an answer into a picture for a person to look at."""
 
-import os
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.records import U8, Answer, PointedAt
-from hardware.storage import storage_errors
+from hardware.storage import whole_file
 
 _Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+# File name ending -> Pillow's format; those that hold colours as they are.
+_FORMATS = {
+    "": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
+    ".tiff": "TIFF",
+}  # fmt: skip
 
 _MARK = (255, 64, 32)
 _PLATE = (16, 16, 16, 190)
@@ -36,20 +42,29 @@ def annotated(rgb: U8, answer: Answer, instruction: str) -> Image.Image:
     return Image.alpha_composite(image, layer).convert("RGB")
 
 
-def write_picture(image: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all.
+def check_picture_path(path: Path) -> None:
+    """Say at once that a picture cannot be written under this name, rather than after the model ran.
 
     Raises:
+        ConfigError: No file name, a folder, or an ending that is no format of ours.
+    """
+    if not path.name or path.is_dir():
+        raise ConfigError(f"{str(path)!r} names no file for the picture; give one like answer.png")
+    if path.suffix.lower() not in _FORMATS:
+        known = ", ".join(suffix for suffix in _FORMATS if suffix)
+        raise ConfigError(f"cannot write a picture as {path.suffix!r} ({path}); the endings known are {known}")
+
+
+def write_picture(image: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all; without an ending it is PNG.
+
+    Raises:
+        ConfigError: As `check_picture_path`.
         StorageError: Disk full or not writable.
     """
-    staged = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix or '.png'}")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(staged, None if path.suffix else "PNG")
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
+    check_picture_path(path)
+    with whole_file(path) as partial:
+        image.save(partial, _FORMATS[path.suffix.lower()])
 
 
 def _draw_point(draw: ImageDraw.ImageDraw, point: PointedAt, *, radius: int, font: _Font, width_px: int) -> None:
@@ -73,8 +88,20 @@ def _draw_point(draw: ImageDraw.ImageDraw, point: PointedAt, *, radius: int, fon
 
 def _draw_caption(draw: ImageDraw.ImageDraw, text: str, image_size: tuple[int, int], font: _Font, size: int) -> None:
     width, height = image_size
-    shown = " ".join(text.split())
-    while len(shown) > 8 and draw.textlength(shown, font=font) > width - 12:
-        shown = shown[:-2].rstrip("…") + "…"
+    shown = _shortened(draw, " ".join(text.split()), width - 12, font)
     draw.rectangle((0, height - size - 10, width, height), fill=_PLATE)
     draw.text((6, height - 5), shown, font=font, fill=_WORDS, anchor="lb")
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, room_px: int, font: _Font) -> str:
+    """As much of a line as fits; measuring costs by the letter, so no more letters are measured than pixels."""
+    fits, too_long = 0, min(len(text), max(room_px, 1)) + 1
+    if len(text) < too_long and draw.textlength(text, font=font) <= room_px:
+        return text
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if draw.textlength(text[:middle] + "…", font=font) <= room_px:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits].rstrip() + "…"

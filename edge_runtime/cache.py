@@ -7,37 +7,50 @@ again. Nothing that matters is stored here.
 import json
 import logging
 import os
-import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from hardware.errors import StorageError
+from hardware.storage import whole_file
 
 _log = logging.getLogger(__name__)
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/roborefer-edge`, else `~/.cache/roborefer-edge`; not created yet."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "roborefer-edge"
+def cache_folder() -> Path | None:
+    """`$XDG_CACHE_HOME/roborefer-edge`, else `~/.cache/roborefer-edge`; not created yet. None: there is no home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "roborefer-edge"
+    try:
+        return Path.home() / ".cache" / "roborefer-edge"
+    except RuntimeError:  # a container's user often has neither HOME nor an entry in the password file
+        return None
 
 
 def recall(name: str) -> dict[str, Any] | None:
     """The remembered object of that name, or None."""
-    path = cache_folder() / f"{name}.json"
+    if (folder := cache_folder()) is None:
+        return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def remember(name: str, fact: dict[str, Any]) -> None:
     """Store an object under a name; a cache that cannot be written is only worth a log line."""
-    path = cache_folder() / f"{name}.json"
+    if (folder := cache_folder()) is None:
+        _say_there_is_no_cache()
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(fact, file)
-        Path(staged).replace(path)
-    except OSError as error:
-        _log.info("cannot remember %s in %s: %s", name, path.parent, error)
+        with whole_file(folder / f"{name}.json") as partial:
+            partial.write_text(json.dumps(fact), encoding="utf-8")
+    except StorageError as error:
+        _log.info("cannot remember %s: %s", name, error)
+
+
+@cache
+def _say_there_is_no_cache() -> None:
+    """Once: the same is true of every fact."""
+    _log.info("this user has no home folder: nothing is remembered between runs. Set XDG_CACHE_HOME to a folder.")

@@ -1,11 +1,18 @@
 """Confidence, timing, drawing and the checks on views: small pieces with exact expectations."""
 
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
-from edge_runtime.annotate import annotated
+from edge_runtime.annotate import annotated, check_picture_path, write_picture
+from edge_runtime.cache import cache_folder, recall, remember
 from edge_runtime.confidence import span_confidence
-from edge_runtime.errors import DepthError
+from edge_runtime.errors import ConfigError, DepthError, StorageError
 from edge_runtime.metrics import STAGES, StageTimer
 from edge_runtime.records import Generation, MetricDepth, PointedAt, PointM, RelativeDepth, View
 from tests.fakes import EchoReferrer
@@ -82,3 +89,92 @@ def test_marks_stay_in_the_picture_even_at_its_border(px: tuple[int, int]) -> No
     changed = np.argwhere((drawn != rgb).any(axis=-1))
     nearest = np.abs(changed - [px[1], px[0]]).max(axis=1).min()
     assert nearest <= 6
+
+
+@pytest.mark.parametrize("instruction", ["cup " * 2500, "W" * 10_000, "i" * 10_000, "\n" * 10_000 + "x"])
+def test_a_long_instruction_is_cut_with_little_work(instruction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring text costs by the letter: counted in letters, not in seconds."""
+    measured: list[str] = []
+    whole = ImageDraw.ImageDraw.textlength
+
+    def counted(self, text, *args, **options):
+        measured.append(text)
+        return whole(self, text, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "textlength", counted)
+    rgb = np.full((480, 640, 3), 90, np.uint8)
+    drawn = np.asarray(annotated(rgb, EchoReferrer().refer([View(rgb)], "x"), instruction))
+    assert (drawn[440:] != rgb[440:]).any()
+    assert len(measured) <= 12
+    assert max(map(len, measured)) <= 640
+
+
+@pytest.mark.parametrize("name", ["", "answer.xyz", "answer.eps", "answer.pn g", "."])
+def test_a_picture_name_that_cannot_be_written_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"names no file|endings known are \.png"):
+        check_picture_path(Path(name))
+    with pytest.raises(ConfigError):
+        write_picture(Image.new("RGB", (16, 16)), Path(name))
+
+
+def test_a_folder_is_no_picture_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="names no file"):
+        check_picture_path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("new/a.webp", "WEBP"), ("a.tiff", "TIFF"), ("a", "PNG")]
+)
+def test_a_picture_is_written_in_the_format_of_its_name(tmp_path: Path, name: str, kind: str) -> None:
+    write_picture(Image.new("RGB", (16, 16)), tmp_path / name)
+    with Image.open(tmp_path / name) as written:
+        assert written.format == kind
+    assert [p.name for p in (tmp_path / name).parent.iterdir()] == [Path(name).name]
+
+
+def test_a_picture_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_picture(Image.new("RGB", (16, 16)), tmp_path / "file" / "a.png")
+
+
+def test_without_a_home_nothing_is_remembered_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 3_999_999)  # a number without an entry in the password file
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        remember("fact", {"a": 1})
+    assert cache_folder() is None
+    assert recall("fact") is None
+    assert [r.message for r in caplog.records if "no home folder" in r.message] != []
+    assert len(caplog.records) == 1
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remember("fact", {"a": 1})
+    assert recall("fact") == {"a": 1}
+    (tmp_path / "roborefer-edge" / "fact.json").write_text("[" * 200_000)
+    assert recall("fact") is None
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    remember("fact", {"a": 1})
+    assert recall("fact") is None
+
+
+def test_a_caption_holds_as_many_letters_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    write = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, at, text, **o: (shown.append(text), write(self, at, text, **o))[1]
+    )
+    rgb = np.full((48, 320, 3), 90, np.uint8)
+    annotated(rgb, replace(EchoReferrer().refer([View(rgb)], "x"), points=()), "W" * 10_000)
+    draw, font = ImageDraw.Draw(Image.new("RGB", (8, 8))), ImageFont.load_default(11)
+    assert shown[0].endswith("W…")
+    assert draw.textlength(shown[0], font=font) <= 308 < draw.textlength("W" + shown[0], font=font)
