@@ -5,8 +5,6 @@ process, because a bad build may crash or hang.
 """
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -16,6 +14,7 @@ from edge_runtime.bundle import DECODER, Bundle, open_bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.provider_check import ProviderVerdict, prove_providers
+from hardware.child import run_module
 from hardware.probe import Board, Memory, probe_board, probe_memory
 
 # Loading a bundle maps its weights; beside them a runtime needs about this much (design: issue budgets).
@@ -105,16 +104,17 @@ def _prove_native(bundle: Bundle | None) -> Proof:
 
 def _prove_camera(timeout_s: float = 20.0) -> Proof:
     """Ask the SDK for devices, in a child: loading it or enumerating USB can hang."""
-    command = [sys.executable, "-m", "hardware.camera.devices"]
-    try:
-        child = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
-        )
-        devices = json.loads(child.stdout) if child.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError):
+    child = run_module("hardware.camera.devices", timeout_s=timeout_s)
+    if child.timed_out:
         return Proof(ok=False, detail=f"the RealSense SDK did not list devices within {timeout_s:g} s")
-    if devices is None:
-        return Proof(ok=False, detail=(child.stderr.strip().splitlines() or ["the RealSense SDK crashed"])[-1])
+    if child.returncode < 0:
+        return Proof(ok=False, detail=f"the RealSense SDK crashed with signal {-child.returncode}")
+    if child.returncode != 0:
+        return Proof(ok=False, detail=child.last_words)
+    try:
+        devices = json.loads(child.stdout)
+    except ValueError:
+        return Proof(ok=False, detail=f"the RealSense SDK answered {child.stdout!r:.80} when asked for devices")
     if not devices:
         return Proof(ok=False, detail="the RealSense SDK works; no camera is connected")
     return Proof(ok=True, detail="; ".join(devices))

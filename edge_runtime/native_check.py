@@ -10,10 +10,8 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import os
 import platform
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from typing import Final, Literal
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import BundleInvalid, InferenceError
 from edge_runtime.gguf_header import read_tensor_types
+from hardware.child import CANNOT_START, run_command
 
 ExtraBufts = Literal["on", "off", "unusable"]
 ProbeCommand = Callable[[Path, bool], Sequence[str]]
@@ -117,27 +116,19 @@ def _try(command: Sequence[str], timeout_s: float) -> _Trial:
 
     Raises:
         BundleInvalid: the child says that the file is bad, which no setting would cure.
+        InferenceError: there is no such program.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger on itself
-    }
-    try:
-        child = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, check=False, env=environment, text=True,
-            errors="replace", stdin=subprocess.DEVNULL, cwd="/",  # so that no file beside the user shadows a module
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+    # without the variable llama.cpp would start a debugger on itself
+    child = run_command(command, timeout_s=timeout_s, environment={"GGML_NO_BACKTRACE": "1"})
+    if child.timed_out:
         return _Trial(ok=False, reason=f"took more than {timeout_s:g} s", decisive=False)
-    except OSError as error:
-        raise InferenceError(f"The self-test {command[0]} cannot be started: {error}.") from error
-    last_line = (child.stderr.strip().splitlines() or ["no message"])[-1]
+    if child.returncode == CANNOT_START:
+        raise InferenceError(f"The self-test did not run: {child.last_words}.")
     if child.returncode == BAD_FILE_STATUS:
-        raise BundleInvalid(last_line)
+        raise BundleInvalid(child.last_words)
     if child.returncode < 0:
         return _Trial(ok=False, reason=f"crashed ({_signal_name(-child.returncode)})")
-    return _Trial(ok=child.returncode == 0, reason=f"failed: {last_line}")
+    return _Trial(ok=child.returncode == 0, reason=f"failed: {child.last_words}")
 
 
 def _signal_name(number: int) -> str:

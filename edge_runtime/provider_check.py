@@ -6,7 +6,6 @@ and a wheel that does not match its board may abort the whole process. So each i
 Run as a program it is that child: `python -m edge_runtime.provider_check BUNDLE PROVIDER`.
 """
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from edge_runtime.bundle_shapes import encoder_files
 from edge_runtime.encoders import available_providers, nodes_by_provider
 from edge_runtime.errors import EdgeError, InferenceError
 from edge_runtime.preprocess import preprocess_rgb
+from hardware.child import run_module
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,13 @@ def prove_providers(bundle: Bundle, *, timeout_s: float = 120.0) -> list[Provide
 
 
 def _prove(bundle: Bundle, provider: str, timeout_s: float) -> ProviderVerdict:
-    command = [sys.executable, "-m", "edge_runtime.provider_check", str(bundle.path.resolve()), provider]
-    try:
-        child = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
+    child = run_module("edge_runtime.provider_check", str(bundle.path.resolve()), provider, timeout_s=timeout_s)
+    if child.timed_out:
         return ProviderVerdict(provider, ok=False, detail=f"no inference within {timeout_s:g} s")
     if child.returncode == 0:
         return ProviderVerdict(provider, ok=True, detail=child.stdout.strip())
-    last_line = (child.stderr.strip().splitlines() or ["no message"])[-1]
     how = f"crashed with signal {-child.returncode}" if child.returncode < 0 else "failed"
-    return ProviderVerdict(provider, ok=False, detail=f"{how}: {last_line}")
+    return ProviderVerdict(provider, ok=False, detail=f"{how}: {child.last_words}")
 
 
 def _child(bundle_path: Path, provider: str) -> str:

@@ -5,14 +5,16 @@ recording next. As a program it is that child: `python -m hardware.camera.record
 """
 
 import contextlib
-import subprocess
 import sys
 from pathlib import Path
 
-from hardware.errors import EdgeError, FrameInvalid
+from hardware.child import run_module
+from hardware.errors import DeviceError, EdgeError, FrameInvalid
 
 FIRST_FRAME_MS = 10_000
 TIME_LIMIT_S = 60.0
+# The child's last word: it came to its end, whatever the SDK said of the file. Without it nothing is proven.
+PROVEN = "the SDK survived"
 
 
 def prove_recording(path: Path, *, time_limit_s: float = TIME_LIMIT_S) -> None:
@@ -20,17 +22,19 @@ def prove_recording(path: Path, *, time_limit_s: float = TIME_LIMIT_S) -> None:
 
     Raises:
         FrameInvalid: doing so crashed the SDK, or took longer than the limit.
+        DeviceError: the child did not get so far.
     """
-    command = [sys.executable, "-m", "hardware.camera.recording_check", str(path)]
     advice = "the file is damaged or no RealSense recording; record it again or repair it with the SDK's tools"
-    try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=time_limit_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FrameInvalid(f"{path} gave no frame within {time_limit_s:.0f} s: {advice}") from error
+    child = run_module("hardware.camera.recording_check", str(path.resolve()), timeout_s=time_limit_s)
+    if child.timed_out:
+        raise FrameInvalid(f"{path} gave no frame within {time_limit_s:g} s: {advice}")
     if child.returncode < 0:
         raise FrameInvalid(f"{path} crashes the RealSense SDK (signal {-child.returncode}): {advice}")
+    if child.returncode != 0 or PROVEN not in child.stdout:
+        raise DeviceError(
+            f"{path} could not be tried in a process of its own (status {child.returncode}): {child.last_words}; "
+            "see what `roborefer-edge doctor` says of the camera"
+        )
 
 
 def _first_frame(path: Path) -> None:
@@ -47,3 +51,4 @@ def _first_frame(path: Path) -> None:
 if __name__ == "__main__":
     with contextlib.suppress(EdgeError):
         _first_frame(Path(sys.argv[1]))
+    sys.stdout.write(PROVEN + "\n")
