@@ -84,10 +84,10 @@ def _check_decoder(path: Path, manifest: Manifest) -> None:
         raise BundleInvalid("the bundle lacks decoder.gguf: export it again")
     header = read_gguf_header(path / "decoder.gguf")
     dims = manifest.dims
-    found = (header.architecture, header.layers, header.width, header.vocab_size)
-    expected = (DECODER_ARCHITECTURE, dims.decoder_layers, dims.decoder_width, dims.vocab_size)
+    found = (header.architecture, header.layers, header.width, header.vocab_size, header.context_tokens)
+    expected = (DECODER_ARCHITECTURE, dims.decoder_layers, dims.decoder_width, dims.vocab_size, dims.context_tokens)
     if found != expected:
         raise BundleInvalid(
             f"{path / 'decoder.gguf'} is {found}, the manifest says {expected} "
-            "(architecture, layers, width, vocabulary)"
+            "(architecture, layers, width, vocabulary, context)"
         )

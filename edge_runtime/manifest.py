@@ -5,15 +5,18 @@ no other file; `bundle.py` checks the files the manifest names.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from edge_runtime.errors import BundleInvalid, BundleVersion
 
 SCHEMA_VERSION = 1
+MOST_TILES = 64  # a picture then takes 16k tokens of the published models: their whole context
 
 ImageMode = Literal["resize", "dynamic", "dynamic_s2"]
 ProjectorKind = Literal["mlp_downsample", "mlp_downsample_2x2_fix", "mlp_downsample_3x3_fix"]
@@ -53,7 +56,7 @@ class Dims:
     decoder_width: int  # D
     decoder_layers: int
     vocab_size: int  # V
-    context_tokens: int  # longest prompt plus answer the model was made for
+    context_tokens: int  # longest prompt plus answer the model was made for: `context_limit`; the decoder says the same
     projector: ProjectorKind
 
 
@@ -80,11 +83,15 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class DepthSpec:
-    """How metric depth becomes the picture the depth tower was trained on."""
+    """How metric depth becomes the picture the depth tower was trained on.
+
+    The training pictures are smooth, and their darkest and brightest pixels are surfaces. A depth camera's extremes
+    are flying pixels along edges: left in, a few of them own the range and everything else is nearly black.
+    """
 
     convention: Literal["inverse"] = "inverse"  # 1/z: near is bright
-    low_percentile: float = 0.0  # of the valid inverse depth; maps to 0
-    high_percentile: float = 100.0  # maps to 255
+    low_percentile: float = 1.0  # of the valid inverse depth; maps to 0
+    high_percentile: float = 99.0  # maps to 255
 
 
 @dataclass(frozen=True)
@@ -157,20 +164,78 @@ def read_manifest(data: object) -> Manifest:
     return manifest
 
 
+def context_limit(tokenizer_max_length: float | None, max_position_embeddings: int) -> int:
+    """Longest prompt and answer together, in tokens; the one rule for manifest, decoder file and torch model.
+
+    Upstream cuts prompts at the tokenizer's `model_max_length`, so the model never saw more; the decoder addresses no
+    more than `max_position_embeddings`. Tokenizers without a limit say None or 1e30.
+    """
+    return int(min(tokenizer_max_length or math.inf, max_position_embeddings))
+
+
+# --- do the values fit each other? ---------------------------------------------------------------------
+
+
 def _check_consistency(m: Manifest) -> None:
-    if m.tokens.image not in m.tokens.special:
-        raise BundleInvalid(f"manifest.tokens: {m.tokens.image!r} is not among the special tokens")
-    if (m.image.depth is None) != (m.tokens.depth is None):
-        raise BundleInvalid("manifest: image.depth and tokens.depth must both be set or both be null")
-    if not 1 <= m.image.min_tiles <= m.image.max_tiles:
-        raise BundleInvalid(f"manifest.image: tiles {m.image.min_tiles}..{m.image.max_tiles} is no range")
-    if (m.image.mode == "dynamic_s2") != bool(m.image.s2_scales):
-        raise BundleInvalid("manifest.image: s2_scales belong to mode dynamic_s2 and only to it")
-    if not m.tokens.stop:
-        raise BundleInvalid("manifest.tokens: no stop token, so no answer would ever end")
-    depth = m.depth
-    if not 0.0 <= depth.low_percentile < depth.high_percentile <= 100.0:
-        raise BundleInvalid("manifest.depth: percentiles must satisfy 0 <= low < high <= 100")
+    _check_dims(m.dims)
+    _check_image(m.image)
+    _check_tokens(m.tokens, m.dims.vocab_size)
+    _require((m.image.depth is None) == (m.tokens.depth is None), "image.depth and tokens.depth: both or neither")
+    low, high = m.depth.low_percentile, m.depth.high_percentile
+    _require(0.0 <= low < high <= 100.0, f"depth: percentiles {low} and {high}, 0 <= low < high <= 100 is needed")
+
+
+def _check_dims(dims: Dims) -> None:
+    sizes = {name: size for name, size in dataclasses.asdict(dims).items() if isinstance(size, int)}
+    _require(min(sizes.values()) >= 1, f"dims: {sizes}, each must be 1 or more")
+
+
+def _check_image(image: ImageSpec) -> None:
+    tiles = f"{image.min_tiles}..{image.max_tiles}"
+    _require(
+        1 <= image.min_tiles <= image.max_tiles <= MOST_TILES, f"image: tiles {tiles} is no range in 1..{MOST_TILES}"
+    )
+    _require(
+        (image.mode == "dynamic_s2") == bool(image.s2_scales),
+        "image: s2_scales belong to mode dynamic_s2 and only to it",
+    )
+    if image.mode == "dynamic_s2":
+        _check_scales(image)
+    for name, tile in (("rgb", image.rgb), ("depth", image.depth)):
+        if tile is not None:
+            _check_tile(tile, f"image.{name}")
+
+
+def _check_scales(image: ImageSpec) -> None:
+    scales, index = image.s2_scales, image.s2_output_index
+    rising = scales[0] >= 1 and all(a < b for a, b in pairwise(scales))
+    _require(
+        rising and all(scale % scales[0] == 0 for scale in scales),
+        f"image: s2_scales {list(scales)} must be rising multiples of the first, which is positive",
+    )
+    _require(-len(scales) <= index < len(scales), f"image: s2_output_index {index} is none of {len(scales)} scales")
+    needed = (scales[-1] // scales[0]) ** 2
+    _require(needed <= image.max_tiles, f"image: the largest of s2_scales takes {needed} tiles of {image.max_tiles}")
+
+
+def _check_tile(tile: TileSpec, where: str) -> None:
+    _require(tile.tile_px >= 1, f"{where}: tile_px is {tile.tile_px}")
+    _require(all(map(math.isfinite, tile.mean)), f"{where}: mean {list(tile.mean)} must be finite")
+    _require(all(0.0 < s < math.inf for s in tile.std), f"{where}: std {list(tile.std)} must be positive and finite")
+
+
+def _check_tokens(tokens: TokenSpec, vocab_size: int) -> None:
+    for name in (tokens.image, tokens.depth):
+        _require(name is None or name in tokens.special, f"tokens: {name!r} is not among the special tokens")
+    _require(bool(tokens.stop), "tokens: no stop token, so no answer would ever end")
+    ids = {**tokens.special, "stop": max(tokens.stop), "first stop": min(tokens.stop), "newline": tokens.newline}
+    outside = {name: number for name, number in ids.items() if not 0 <= number < vocab_size}
+    _require(not outside, f"tokens: {outside} are outside the vocabulary of {vocab_size}")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise BundleInvalid(f"manifest.{what}; export the bundle again")
 
 
 # --- JSON -> dataclass, strictly ------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gguf import MODEL_ARCH, GGUFWriter, LlamaFileType, get_tensor_name_map
 
 from edge_runtime.errors import CheckpointError
+from edge_runtime.manifest import context_limit
 from edge_runtime.records import F32
 from export.gguf_vocabulary import Vocabulary, read_vocabulary
 from export.tensor_folder import TensorFolder
@@ -100,7 +101,7 @@ def write_gguf(llm_folder: Path, out: Path, dtype: WeightType, *, ensure_tokens:
         raise CheckpointError(f"Asked for GGUF type {dtype!r}; available here: {sorted(FILE_TYPES)}.")
     vocabulary = read_vocabulary(llm_folder, ensure_tokens)
     shape = read_shape(llm_folder)
-    context = _context_length(llm_folder, shape, vocabulary)
+    context = context_limit(vocabulary.max_length, shape.max_positions)
     with TensorFolder(llm_folder) as tensors:
         _check_head(tensors, shape)
         rows = tensors.shape(EMBEDDING)[0]
@@ -151,13 +152,6 @@ def _check_config(path: Path, config: dict[str, Any], rope: dict[str, Any], shap
     found = [reason for reason, refused in refusals.items() if refused]
     if found:
         raise CheckpointError(f"{path} asks for {', '.join(found)}: not the Qwen2 this exporter knows.")
-
-
-def _context_length(folder: Path, shape: Qwen2Shape, vocabulary: Vocabulary) -> int:
-    """The smallest of the limits that config and tokenizer state; the reference cuts prompts there."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    limits = (shape.max_positions, vocabulary.max_length, config.get("model_max_length"))
-    return min(int(limit) for limit in limits if limit)
 
 
 def _check_head(tensors: TensorFolder, shape: Qwen2Shape) -> None:

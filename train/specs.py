@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_runtime.errors import CheckpointError
-from edge_runtime.manifest import Dims, ImageSpec, PromptSpec, TileSpec, TokenSpec
+from edge_runtime.manifest import Dims, ImageSpec, PromptSpec, TileSpec, TokenSpec, context_limit
 from edge_runtime.prompt import POINT_SUFFIX
 from train.checkpoint import Checkpoint
 from train.tokenizer import PLACEHOLDERS, newline_id, stop_ids, template_around_user
@@ -94,8 +94,8 @@ def dims(checkpoint: Checkpoint) -> Dims:
 
 
 def context_tokens(checkpoint: Checkpoint) -> int:
-    """Longest prompt and answer together: what the tokenizer says, within what the decoder can address."""
-    return min(checkpoint.tokenizer.model_max_length, checkpoint.model.llm.config.max_position_embeddings)
+    """Longest prompt and answer together, as `context_limit` decides."""
+    return context_limit(checkpoint.tokenizer.model_max_length, checkpoint.model.llm.config.max_position_embeddings)
 
 
 def _check_preprocessor(data: Mapping[str, Any], where: str) -> None:

@@ -23,7 +23,7 @@ from edge_runtime.errors import (
     StorageError,
 )
 from edge_runtime.gguf_header import read_gguf_header
-from edge_runtime.manifest import read_manifest
+from edge_runtime.manifest import context_limit, read_manifest
 from edge_runtime.onnx_header import read_onnx_header
 
 
@@ -58,6 +58,11 @@ def rewrite(bundle: Path, name: str, content: bytes) -> None:
     rehash(bundle, name)
 
 
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -80,7 +85,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ("manifest a folder", lambda b: folder_instead(b / "manifest.json"), BundleInvalid, "no plain file"),
     (
         "manifest a pipe",
-        lambda b: (remove(b / "manifest.json"), os.mkfifo(b / "manifest.json")),
+        lambda b: pipe_instead(b / "manifest.json"),
         BundleInvalid,
         "plain",
     ),
@@ -129,6 +134,12 @@ DAMAGE: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
         lambda b: edit_manifest(b, lambda m: m["dims"].update(vocab_size=7)),
         BundleInvalid,
         "vocabulary",
+    ),
+    (
+        "other context",
+        lambda b: edit_manifest(b, lambda m: m["dims"].update(context_tokens=99)),
+        BundleInvalid,
+        "context",
     ),
     (
         "GGUF replaced and rehashed",
@@ -308,6 +319,59 @@ def test_numbers_of_a_gguf_that_no_decoder_has_are_refused(tmp_path: Path, damag
         read_gguf_header(tmp_path)
     with pytest.raises(BundleInvalid, match="not an ONNX model"):
         read_onnx_header(tmp_path)
+
+
+CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
+    ("image", {"max_tiles": 65}, r"tiles 1\.\.65 is no range"),
+    ("image", {"min_tiles": 13}, r"tiles 13\.\.12"),
+    ("image", {"s2_scales": [224]}, "only to it"),
+    ("image", {"mode": "dynamic_s2"}, "s2_scales belong to"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [0, 224]}, "rising multiples"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [448, 224]}, "rising multiples"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [-448, -224]}, "rising multiples"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [224, 300]}, "rising multiples"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [224, 448], "s2_output_index": 2}, "none of 2 scales"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [224, 448], "s2_output_index": -3}, "none of 2 scales"),
+    ("image", {"mode": "dynamic_s2", "s2_scales": [224, 896]}, "takes 16 tiles of 12"),
+    ("image", {"rgb": {"tile_px": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "image.rgb: tile_px"),
+    ("image", {"depth": {"tile_px": 224, "mean": [0, 0, 0], "std": [1, 0, 1]}}, "image.depth: std"),
+    ("image", {"rgb": {"tile_px": 224, "mean": [0, 0, 0], "std": [1, float("nan"), 1]}}, "image.rgb: std"),
+    ("image", {"rgb": {"tile_px": 224, "mean": [0, float("inf"), 0], "std": [1, 1, 1]}}, "image.rgb: mean"),
+    ("image", {"depth": None}, "both or neither"),
+    ("tokens", {"image": "<picture>"}, "'<picture>' is not among"),
+    ("tokens", {"depth": "<distance>"}, "'<distance>' is not among"),
+    ("tokens", {"stop": []}, "no stop token"),
+    ("tokens", {"stop": [0, 100_000]}, "'stop': 100000"),
+    ("tokens", {"stop": [-1, 0]}, "'first stop': -1"),
+    ("tokens", {"newline": -1}, "'newline': -1"),
+    ("tokens", {"special": {"<image>": 100_000, "<depth>": 1}}, "'<image>': 100000"),
+    ("dims", {"tokens_per_tile": 0}, "must be 1 or more"),
+    ("depth", {"low_percentile": 99.0, "high_percentile": 1.0}, "percentiles 99.0 and 1.0"),
+    ("depth", {"low_percentile": float("nan")}, "percentiles nan"),
+]
+
+
+@pytest.mark.parametrize(("part", "values", "words"), CONTRADICTIONS, ids=[f"{p} {v}" for p, v, _ in CONTRADICTIONS])
+def test_values_that_cannot_be_are_refused_before_they_are_used(part: str, values: dict[str, Any], words: str) -> None:
+    data = json.loads((shipped_bundle() / "manifest.json").read_text())
+    data["image"]["mode"] = "dynamic"
+    assert read_manifest(data)
+    data[part].update(values)
+    with pytest.raises(BundleInvalid, match=words):
+        read_manifest(data)
+
+
+def test_a_manifest_of_two_scales_is_read() -> None:
+    data = json.loads((shipped_bundle() / "manifest.json").read_text())
+    data["image"].update({"mode": "dynamic_s2", "s2_scales": [224, 448, 672], "s2_output_index": -3})
+    assert read_manifest(data).image.s2_scales == (224, 448, 672)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "positions", "tokens"), [(16384, 32768, 16384), (1e30, 32768, 32768), (None, 512, 512), (99, 8, 8)]
+)
+def test_the_context_is_the_smaller_of_what_both_can(tokenizer: float | None, positions: int, tokens: int) -> None:
+    assert context_limit(tokenizer, positions) == tokens
 
 
 # --- which bundle ------------------------------------------------------------------------------------

@@ -125,9 +125,12 @@ def test_tile_budget_is_a_knob_with_a_floor() -> None:
 # --- metric depth to the model's picture --------------------------------------------------------------
 
 
+WHOLE_RANGE = DepthSpec(low_percentile=0.0, high_percentile=100.0)
+
+
 def test_near_is_bright_and_follows_inverse_depth() -> None:
     depth_m = np.array([[0.5, 1.0], [2.0, 1.0]], np.float32)
-    grey = relative_from_metric(depth_m, DepthSpec())
+    grey = relative_from_metric(depth_m, WHOLE_RANGE)
     # 1/z is 2, 1, 0.5: the range maps to 255, 85, 0
     np.testing.assert_array_equal(grey[..., 0], [[255, 85], [0, 85]])
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
@@ -136,22 +139,22 @@ def test_near_is_bright_and_follows_inverse_depth() -> None:
 @pytest.mark.parametrize("hole", [np.nan, 0.0, -1.0, np.inf])
 def test_holes_are_filled_from_the_nearest_pixel_and_kept_out_of_the_range(hole: float) -> None:
     depth_m = np.tile(np.linspace(0.5, 2.0, 9, dtype=np.float32), (9, 1))
-    clean = relative_from_metric(depth_m, DepthSpec())
+    clean = relative_from_metric(depth_m, WHOLE_RANGE)
     holed = depth_m.copy()
     holed[:, 2] = hole
-    filled = relative_from_metric(holed, DepthSpec())
+    filled = relative_from_metric(holed, WHOLE_RANGE)
     keep = np.ones((9, 9), bool)
     keep[:, 2] = False
     np.testing.assert_array_equal(filled[keep], clean[keep])
     assert set(filled[:, 2, 0]) <= {clean[4, 1, 0], clean[4, 3, 0]}
 
 
-def test_percentiles_clip_outliers() -> None:
+def test_the_default_clips_outliers() -> None:
     depth_m = np.full((20, 20), 1.0, np.float32)
     depth_m[:10] = 2.0
     depth_m[0, 0] = 0.01  # a flying pixel that would own the whole range
-    crushed = relative_from_metric(depth_m, DepthSpec())
-    kept = relative_from_metric(depth_m, DepthSpec(low_percentile=1.0, high_percentile=99.0))
+    crushed = relative_from_metric(depth_m, WHOLE_RANGE)
+    kept = relative_from_metric(depth_m, DepthSpec())
     assert crushed[15, 0, 0] <= 2
     assert kept[15, 0, 0] == 255
     assert kept[5, 0, 0] == 0
