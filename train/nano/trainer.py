@@ -80,6 +80,8 @@ class Trainer:
             CheckpointError: The work folder holds weights of another network.
             StorageError: Disk full or not writable.
         """
+        with storage_errors(self.work):
+            self.work.mkdir(parents=True, exist_ok=True)
         for number, stage in enumerate(self.stages):
             done = self.work / f"stage-{number}.pt"
             if done.is_file():
