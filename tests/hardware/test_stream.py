@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from hardware.camera import live_reader
 from hardware.camera.base import CameraInfo, EndOfRecording
-from hardware.camera.stream import MAX_INVALID_IN_A_ROW, QUEUE_FRAMES, StreamCamera
+from hardware.camera.live_reader import MAX_INVALID_IN_A_ROW, QUEUE_FRAMES
+from hardware.camera.stream import StreamCamera
 from hardware.errors import CameraLost, CameraTimeout, FrameInvalid
 from hardware.frame import Frame
 from tests.hardware.conftest import VirtualClock
@@ -175,3 +177,76 @@ def test_outside_its_block_it_is_closed(frames: list[Frame], live: bool) -> None
     with pytest.raises(CameraLost, match="not open"):
         _ = camera.info
     assert reader_ends()
+
+
+def test_an_unforeseen_error_of_a_source_is_a_lost_camera(
+    frames: list[Frame], clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    surprise = KeyError("metadata")
+    source = scripted(frames[0], surprise, frame=frames[0])
+    with StreamCamera(source, clock=clock) as camera:
+        assert camera.read().id == 0
+        for read in (camera.read, camera.read_latest):
+            with pytest.raises(CameraLost, match=r"reader failed: KeyError\('metadata'\)") as caught:
+                read()
+            assert caught.value.__cause__ is not None
+            assert caught.value.__cause__.__cause__ is surprise
+    assert source.closed == 1
+    assert "Traceback" in caplog.text
+
+
+def test_a_camera_opened_again_begins_anew(frames: list[Frame], clock: VirtualClock) -> None:
+    source = scripted(*frames[:4], CameraLost("unplugged"), frames[10], None, frame=frames[0])
+    camera = StreamCamera(source, clock=clock)
+    with camera:
+        assert reader_ends()
+        assert camera.read().id == 0  # three more were waiting
+    with camera:
+        assert source.asleep.wait(SOON_S)
+        frame = camera.read()
+        assert (frame.id, frame.dropped) == (10, 0)
+        assert camera.read_latest().id == 10
+    assert source.closed == 2
+
+
+class StuckSource(ScriptedSource):
+    """Gives a frame, and then does not come back until it is let go."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        super().__init__(iter(frames), frames[0])
+        self.calls = 0
+        self.stuck, self.let_go = threading.Event(), threading.Event()
+        self.closed_inside = False
+        self._inside = False
+
+    def next_frame(self, timeout_ms: int) -> Frame:
+        self.calls += 1
+        if self.calls == 2:
+            self._inside = True
+            self.stuck.set()
+            assert self.let_go.wait(SOON_S)
+            self._inside = False
+        return super().next_frame(timeout_ms)
+
+    def close(self) -> None:
+        self.closed_inside |= self._inside
+        super().close()
+
+
+def test_a_stuck_driver_keeps_its_source_and_closes_it_on_return(
+    frames: list[Frame], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live_reader, "JOIN_S", 0.05)
+    source = StuckSource(frames[:3])
+    camera = StreamCamera(source, clock=clock)
+    with camera:
+        assert source.stuck.wait(SOON_S)
+    assert source.closed == 0
+    assert "left behind" in caplog.text
+    with pytest.raises(CameraLost, match="has not come back"), camera:
+        pass
+    source.let_go.set()
+    assert reader_ends()
+    assert (source.closed, source.closed_inside) == (1, False)
+    with camera:
+        assert camera.read().id == 2  # the second came back after closing, to nobody
