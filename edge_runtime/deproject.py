@@ -49,7 +49,8 @@ def lift(
         base_from_camera: [4, 4] camera points to base points.
 
     Returns:
-        The point; or no point and the reason: "no_depth", "no_intrinsics" or "hole".
+        The point; or no point and the reason: "no_depth", "no_intrinsics" (or a lens that has no ray for this
+        pixel) or "hole".
 
     Raises:
         DepthError: depth, intrinsics and pixel do not belong to one picture.
@@ -62,8 +63,11 @@ def lift(
     z_m = surface_depth_m(point_px, depth_m, window_px=window_px, max_window_px=max_window_px)
     if z_m is None:
         return PointM(None, "hole")
-    camera = deproject(point_px, z_m, intrinsics)
-    base = None if base_from_camera is None else (base_from_camera @ (*camera, 1.0))[:3]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        camera = deproject(point_px, z_m, intrinsics)
+        base = None if base_from_camera is None else (base_from_camera @ (*camera, 1.0))[:3]
+    if not np.isfinite(camera if base is None else (camera, base)).all():
+        return PointM(None, "no_intrinsics")  # not every set of coefficients is a lens
     return PointM(_xyz(camera), None, None if base is None else _xyz(base))
 
 

@@ -1,7 +1,10 @@
 """Sinks: where the loop's records go."""
 
+import errno
 import json
+import os
 import sys
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -49,10 +52,10 @@ class JsonLinesSink:
         self.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write and flush one line.
+        """Write and flush one line, whole or not at all.
 
         Raises:
-            StorageError: The disk is full.
+            StorageError: The disk is full; the file ends with the line before.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         if self._file is None or self.path is None:
@@ -60,12 +63,30 @@ class JsonLinesSink:
             sys.stdout.flush()
             return
         with storage_errors(self.path):
-            self._file.write(line.encode("utf-8"))
+            _append(self._file, line.encode("utf-8"))
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
         if self._file is not None:
             self._file.close()
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write all of a line; a disk that fills up takes a part first, which is cut off again."""
+    written = 0
+    try:
+        while written < len(line):
+            written += _write_some(file, line[written:])
+    except BaseException:
+        with suppress(OSError):  # a pipe cannot be cut; and the first error is the one to tell
+            file.truncate(os.fstat(file.fileno()).st_size - written)
+        raise
+
+
+def _write_some(file: FileIO, data: bytes) -> int:
+    if count := file.write(data):
+        return count
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def open_sink(spec: str) -> Sink:

@@ -119,6 +119,19 @@ def test_what_is_missing_is_said() -> None:
     assert lift((1, 1), flat(), None).depth_reason == "no_intrinsics"
 
 
+@pytest.mark.parametrize(
+    ("intrinsics", "base_from_camera"),
+    [
+        pytest.param(Intrinsics(1e-3, 1e-3, 1e308, 23.5, 64, 48), None, id="centre far outside"),
+        pytest.param(Intrinsics(60, 60, 31.5, 23.5, 64, 48, DistortionModel.FTHETA), None, id="no field of view"),
+        pytest.param(PINHOLE, np.full((4, 4), 1.7e308), id="base far away"),
+    ],
+)
+def test_numbers_without_a_ray_give_a_reason_not_infinity(intrinsics: Intrinsics, base_from_camera: Any) -> None:
+    point = lift((63, 24), flat(3.0), intrinsics, base_from_camera=base_from_camera)
+    assert (point.camera_m, point.base_m, point.depth_reason) == (None, None, "no_intrinsics")
+
+
 def test_base_frame() -> None:
     # camera looks straight down from 0.8 m over the base's origin, its x along the base's x
     base_from_camera = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0.8], [0, 0, 0, 1]], float)

@@ -1,6 +1,9 @@
 """The loop: which frames are answered, what each line says, when it ends."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,34 @@ def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_storage_error() -> None:
     with JsonLinesSink(Path("/dev/full")) as sink, pytest.raises(StorageError, match="No space left"):
         sink.write({"kind": "answer"})
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from edge_runtime.errors import StorageError
+from edge_runtime.publish import JsonLinesSink
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+with JsonLinesSink(Path(sys.argv[1])) as sink:
+    sink.write({"n": 1, "text": "x" * 600})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        sink.write({"n": 2, "text": "x" * 600})
+    except StorageError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    sink.write({"n": 3})
+"""
+
+
+def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path: Path) -> None:
+    """The kernel takes the first 1000 bytes, as a full disk takes the last free block, and says how many it took."""
+    path = tmp_path / "a.jsonl"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert done.stdout.startswith(f"cannot write {path}: File too large")
+    assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [1, 3]
 
 
 def test_sinks_are_named_on_the_command_line(tmp_path: Path) -> None:
