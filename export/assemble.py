@@ -7,14 +7,15 @@ the destination as it was.
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter
-from edge_runtime.errors import ConfigError, StorageError
+from edge_runtime.errors import CheckpointError, ConfigError, StorageError
 from edge_runtime.golden import GoldenCase, write_golden
 from edge_runtime.manifest import FileEntry, Manifest
 from export.bundle_manifest import DecoderDtype, folder_of, manifest_of, tolerances_of
@@ -87,8 +88,7 @@ def export_bundle(
     began = monotonic()
     _refuse_inside(checkpoint_dir, out)
     with BundleWriter(out) as writer:
-        with storage_errors(out):
-            staged = _stage(checkpoint_dir, writer.path, decoder_dtype, name or out.resolve().name, progress)
+        staged = _stage(checkpoint_dir, writer.path, decoder_dtype, name or out.resolve().name, progress)
         progress(STEPS[4])
         parity = check_parity(_unchecked(writer.path, staged.draft), staged.cases, decoder_dtype=decoder_dtype)
         parity.require()
@@ -112,17 +112,30 @@ def _stage(
 ) -> _Staged:
     """Write decoder, golden values and graphs."""
     progress(STEPS[0])
-    checkpoint = load_checkpoint(checkpoint_dir)
-    draft = manifest_of(checkpoint, name=name, decoder_dtype=decoder_dtype)
+    with _reading(checkpoint_dir):
+        checkpoint = load_checkpoint(checkpoint_dir)
+        draft = manifest_of(checkpoint, name=name, decoder_dtype=decoder_dtype)
     _check_space(checkpoint, folder, decoder_dtype)
     progress(STEPS[1])
-    write_gguf(_llm_folder(checkpoint), folder / DECODER, decoder_dtype, ensure_tokens=MEDIA_TOKENS)
+    with _reading(checkpoint_dir):  # what cannot be written is a StorageError by then
+        write_gguf(_llm_folder(checkpoint), folder / DECODER, decoder_dtype, ensure_tokens=MEDIA_TOKENS)
     progress(STEPS[2])
     cases = tuple(golden_cases(checkpoint))
-    write_golden(folder / GOLDEN, tuple(case.resampled() for case in cases))
+    with storage_errors(folder / GOLDEN):
+        write_golden(folder / GOLDEN, tuple(case.resampled() for case in cases))
     progress(STEPS[3])
-    write_encoders(checkpoint.model, folder)
+    with storage_errors(folder):
+        write_encoders(checkpoint.model, folder)
     return _Staged(draft, cases, folder_of(checkpoint))
+
+
+@contextmanager
+def _reading(checkpoint_dir: Path) -> Iterator[None]:
+    """Say what the file system refuses while a checkpoint is read; no room on the disk would help."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {checkpoint_dir} cannot be read: {error}") from error
 
 
 def _llm_folder(checkpoint: Checkpoint) -> Path:

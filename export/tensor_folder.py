@@ -71,7 +71,10 @@ class TensorFolder:
                 f"{self.folder}: {name} is stored as {dtype}; expected one of {sorted(FLOAT_TYPES)}. "
                 "Export from the unquantized checkpoint."
             )
-        values: F32 = self._file_of[name].get_tensor(name).astype(np.float32)
+        try:
+            values: F32 = self._file_of[name].get_tensor(name).astype(np.float32)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.folder}: {name} cannot be read: {error}; copy the file again") from error
         if not np.isfinite(values).all():
             raise CheckpointError(f"{self.folder}: {name} holds NaN or infinity; the checkpoint is damaged.")
         return values

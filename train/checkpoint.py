@@ -68,14 +68,14 @@ class Checkpoint:
 
     @cached_property
     def source_hash(self) -> str:
-        """sha256 over all files below the root; hashed when first asked for.
+        """sha256 over all files below the root and of parts that lie elsewhere; hashed when first asked for.
 
         Raises:
             CheckpointError: The checkpoint was made in memory.
         """
         if self.path is None:
             raise CheckpointError("this checkpoint was never written, so it has no files to hash; save it first")
-        return hash_folder(self.path)
+        return hash_folder(self.path, {part: _part_folder(self.path, part, self.config) for part in self.config.parts})
 
 
 # --- reading ------------------------------------------------------------------------------------------

@@ -100,15 +100,35 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, max_shard_byte
         write_json(folder / INDEX, index)
 
 
-def hash_folder(folder: Path) -> str:
-    """sha256 over the names and contents of all files below a folder, hidden ones left out."""
+def hash_folder(folder: Path, parts: Mapping[str, Path] | None = None) -> str:
+    """sha256 over the names and contents of all files below a folder, hidden ones left out.
+
+    Args:
+        folder: The root.
+        parts: Folders that belong to it by name; one that lies elsewhere counts as if it lay below its name.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
+    files = {f"{name}/{inner}": path for name, place in (parts or {}).items() for inner, path in _visible(place)}
+    below = dict(_visible(folder))
+    known = set(below.values())
+    files = below | {name: path for name, path in files.items() if path not in known}
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        digest.update(f"{relative.as_posix()}\0{file_sha256(path)}\n".encode())
+    try:
+        for name, path in sorted(files.items(), key=lambda item: Path(item[0])):
+            digest.update(f"{name}\0{file_sha256(path)}\n".encode())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files below a folder by their relative names, hidden ones left out."""
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            yield relative.as_posix(), path
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

@@ -161,6 +161,17 @@ def _no_chat_template(root: Path) -> None:
     path.write_text(json.dumps(config))
 
 
+def _unreadable(*name: str) -> Callable[[Path], None]:
+    """A file that opens and cannot be read, even by root."""
+
+    def damage(root: Path) -> None:
+        path = root.joinpath(*name)
+        path.unlink(missing_ok=True)
+        path.symlink_to("/proc/self/mem")
+
+    return damage
+
+
 def _other_normalizer(root: Path) -> None:
     path = root / "llm" / "tokenizer.json"
     document = json.loads(path.read_text())
@@ -195,6 +206,9 @@ def _not_a_number(part: str, name: str) -> Callable[[Path], None]:
     [
         pytest.param(_no_projector, "names the part mm_projector", id="no-projector"),
         pytest.param(_no_chat_template, "chat_template", id="no-chat-template"),
+        pytest.param(_unreadable("llm", "merges.txt"), "cannot be read", id="unreadable-tokenizer"),
+        pytest.param(_unreadable("vision_tower", "model.safetensors"), "damaged|cannot be read", id="unreadable-tower"),
+        pytest.param(_unreadable("notes.txt"), "cannot be read", id="unreadable-note"),
         pytest.param(_other_normalizer, "normalises with NFKC", id="other-normalizer"),
         pytest.param(_truncated_tower, "damaged or incomplete", id="truncated-tower"),
         pytest.param(_other_llm, "llama", id="other-llm"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.manifest import read_manifest
+from edge_runtime.manifest import DepthSpec, read_manifest
 from edge_runtime.prompt import POINT_SUFFIX
 from export.bundle_manifest import library_versions, licence_of, manifest_of, rounded_up
 from train.checkpoint import load_checkpoint, save_checkpoint
@@ -47,6 +47,7 @@ def test_a_manifest_is_read_back_equal(exported: Callable[[str], Any]) -> None:
     assert read_manifest(json.loads(json.dumps(manifest.to_json()))) == manifest
     assert set(manifest.tolerances) == {"preprocess", "rgb_tower", "rgb_projector", "decoder_logits"}
     assert all(0 <= t.measured <= t.limit for t in manifest.tolerances.values())
+    assert manifest.depth == DepthSpec(convention="inverse", low_percentile=1.0, high_percentile=99.0)
     assert manifest.lineage.parent_sha256 is None
     assert dict(manifest.lineage.versions) == library_versions()
     assert {"torch", "transformers", "onnx", "gguf"} <= set(manifest.lineage.versions)

@@ -1,6 +1,7 @@
 """Read, write, read again: nothing is lost, and a failed write loses nothing either."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from edge_runtime.errors import CheckpointError, StorageError
 from hardware import storage
@@ -138,6 +139,33 @@ def test_source_hash_is_of_the_content(seeded_folder: Folder, tmp_path: Path) ->
     template = tmp_path / "b" / "llm" / "tokenizer_config.json"
     template.write_bytes(template.read_bytes().replace(b"helpful", b"careful"))
     assert load_checkpoint(tmp_path / "a").source_hash != load_checkpoint(tmp_path / "b").source_hash
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["named by the config", "behind a link"])
+def test_source_hash_covers_parts_that_lie_elsewhere(seeded_folder: Folder, tmp_path: Path, linked: bool) -> None:
+    root, decoder = tmp_path / "root", tmp_path / "decoder"
+    shutil.copytree(seeded_folder("shared"), root)
+    inside = load_checkpoint(root).source_hash
+    (root / "llm").rename(decoder)
+    if linked:
+        (root / "llm").symlink_to(decoder)
+        assert load_checkpoint(root).source_hash == inside  # the same files under the same names
+    else:
+        config = json.loads((root / "config.json").read_text())
+        (root / "config.json").write_text(json.dumps({**config, "llm_cfg": str(decoder)}))
+    before = load_checkpoint(root).source_hash
+    weights = decoder / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert load_checkpoint(root).source_hash != before
+
+
+def test_a_file_that_cannot_be_hashed_is_named(seeded_folder: Folder, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(seeded_folder("shared"), tmp_path / "root"))
+    (root / "notes.txt").symlink_to("/proc/self/mem")  # opens, and cannot be read even by root
+    with pytest.raises(CheckpointError, match=r"notes\.txt cannot be read"):
+        _ = load_checkpoint(root).source_hash
 
 
 # --- writing over something ----------------------------------------------------------------------------
