@@ -54,6 +54,11 @@ def read_vocabulary(folder: Path, ensure_tokens: Sequence[str] = ()) -> Vocabula
     config = _read_json(folder / "tokenizer_config.json")
     _check_pipeline(document, folder)
     tokens, types = _tokens_and_types(document, folder)
+    listed = _listed_tokens(config, folder)
+    for added in listed.values():
+        if added["content"] not in tokens:
+            tokens.append(added["content"])
+            types.append(_type_of(added, f"{folder}/tokenizer_config.json"))
     for name in ensure_tokens:
         if name in tokens:
             types[tokens.index(name)] = TokenType.CONTROL  # as transformers does with a known word
@@ -62,6 +67,7 @@ def read_vocabulary(folder: Path, ensure_tokens: Sequence[str] = ()) -> Vocabula
             types.append(TokenType.CONTROL)
     ids = {token: i for i, token in enumerate(tokens)}
     _check_tokens(tokens, ids, folder)
+    _check_listed(listed, config, ids, folder)
     eos = _special_id(config, "eos_token", ids, folder)
     if eos is None:
         raise CheckpointError(f"{folder}/tokenizer_config.json names no eos_token; generation could not stop.")
@@ -129,17 +135,48 @@ def _tokens_and_types(document: Mapping[str, Any], folder: Path) -> tuple[list[s
     """Tokens in id order without gaps, and the type of each."""
     by_id = {index: (token, TokenType.NORMAL) for token, index in document["model"]["vocab"].items()}
     for added in document.get("added_tokens") or []:
-        if added.get("lstrip") or added.get("rstrip") or added.get("single_word"):
-            raise CheckpointError(
-                f"{folder}/tokenizer.json: the added token {added['content']!r} swallows neighbouring blanks "
-                "(lstrip, rstrip or single_word), which llama.cpp does not do."
-            )
-        kind = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
-        by_id[added["id"]] = (added["content"], kind)
+        by_id[added["id"]] = (added["content"], _type_of(added, f"{folder}/tokenizer.json"))
     if sorted(by_id) != list(range(len(by_id))):
         raise CheckpointError(f"{folder}/tokenizer.json: the {len(by_id)} token ids are not 0 to {len(by_id) - 1}.")
     pairs = [by_id[index] for index in range(len(by_id))]
     return [token for token, _ in pairs], [kind for _, kind in pairs]
+
+
+def _type_of(added: Mapping[str, Any], where: str) -> TokenType:
+    if added.get("lstrip") or added.get("rstrip") or added.get("single_word"):
+        raise CheckpointError(
+            f"{where}: the added token {added['content']!r} swallows neighbouring blanks "
+            "(lstrip, rstrip or single_word), which llama.cpp does not do."
+        )
+    return TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
+
+
+def _listed_tokens(config: Mapping[str, Any], folder: Path) -> dict[int, Mapping[str, Any]]:
+    """What `added_tokens_decoder` of tokenizer_config.json lists, by id; tokenizer.json may lack some of it."""
+    listed = config.get("added_tokens_decoder") or {}
+    try:
+        found = {int(index): entry for index, entry in listed.items()}
+        if all(isinstance(entry["content"], str) for entry in found.values()):
+            return dict(sorted(found.items()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}/tokenizer_config.json: added_tokens_decoder is no list of tokens") from error
+    raise CheckpointError(f"{folder}/tokenizer_config.json: added_tokens_decoder is no list of tokens")
+
+
+def _check_listed(
+    listed: Mapping[int, Mapping[str, Any]], config: Mapping[str, Any], ids: Mapping[str, int], folder: Path
+) -> None:
+    """Both files must number alike, and name nothing that neither of them numbers."""
+    where = f"{folder}/tokenizer_config.json"
+    for index, added in listed.items():
+        if (found := ids[added["content"]]) != index:
+            raise CheckpointError(f"{where} gives {added['content']!r} the id {index}, tokenizer.json gives it {found}")
+    for token in config.get("additional_special_tokens") or []:
+        content = token.get("content") if isinstance(token, dict) else token
+        if content not in ids:
+            raise CheckpointError(
+                f"{where}: the additional special token {content!r} has no id; save the tokenizer again"
+            )
 
 
 def _check_tokens(tokens: Sequence[str], ids: Mapping[str, int], folder: Path) -> None:

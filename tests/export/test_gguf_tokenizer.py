@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import TokenType
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from edge_runtime.decoder import Decoder
-from edge_runtime.errors import BundleInvalid, InstructionError
+from edge_runtime.errors import BundleInvalid, CheckpointError, InstructionError
 from export.gguf_decoder import write_gguf
-from export.gguf_vocabulary import QWEN2_SPLIT, byte_alphabet
+from export.gguf_vocabulary import QWEN2_SPLIT, byte_alphabet, read_vocabulary
 from tests.seeded_gguf import STOP, seeded_gguf, seeded_llm
+from train.tokenizer import MEDIA_TOKENS, read_tokenizer
 
 VARIANTS = ("A", "B", "C", "D")
 STRINGS = 2400
@@ -108,6 +110,62 @@ def test_long_monotonous_text_neither_crashes_nor_differs(tmp_path: Path, text: 
     reference = Tokenizer.from_file(str(seeded_llm(tmp_path) / "tokenizer.json"))
     with Decoder.open(seeded_gguf(tmp_path), stop_ids=[STOP], use_extra_bufts=True) as decoder:
         assert decoder.tokenize(long).tolist() == reference.encode(long).ids
+
+
+# --- two files that number tokens -----------------------------------------------------------------------
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+
+
+@pytest.fixture
+def split_llm(tmp_path: Path) -> tuple[Path, int]:
+    """A tokenizer whose last tokens stand only in tokenizer_config.json, and the id of the first one."""
+    llm = seeded_llm(tmp_path)
+    document = json.loads((llm / "tokenizer.json").read_text("utf-8"))
+    config = json.loads((llm / "tokenizer_config.json").read_text("utf-8"))
+    kept = [t for t in document["added_tokens"] if t["content"] not in MEDIA_TOKENS]
+    first = len(document["model"]["vocab"]) + len(kept)
+    flags = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+    listed = {i: e for i, e in config["added_tokens_decoder"].items() if e["content"] not in MEDIA_TOKENS}
+    listed |= {
+        str(first + 1): {"content": "<depth>", "special": True, **flags},  # in another order than by default
+        str(first): {"content": "<point>", "special": False, **flags},
+    }
+    edit(llm / "tokenizer.json", added_tokens=kept)
+    edit(llm / "tokenizer_config.json", added_tokens_decoder=listed)
+    return llm, first
+
+
+def test_tokens_known_to_the_config_alone_get_the_same_ids(split_llm: tuple[Path, int]) -> None:
+    llm, first = split_llm
+    found = read_vocabulary(llm, MEDIA_TOKENS)
+    expected = read_tokenizer(llm).tokenizer
+    assert dict(zip(found.tokens, range(len(found)), strict=True)) == expected.get_vocab()
+    assert found.tokens[first : first + 2] == ("<point>", "<depth>")
+    assert found.types[first : first + 2] == (TokenType.USER_DEFINED, TokenType.CONTROL)
+    for index, token in expected.added_tokens_decoder.items():
+        assert (found.types[index] == TokenType.CONTROL) == token.special
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"added_tokens_decoder": {"7": {"content": "<|im_end|>"}}}, r"gives '<\|im_end\|>' the id 7"),
+        ({"added_tokens_decoder": {"x": {"content": "<point>"}}}, "no list of tokens"),
+        ({"added_tokens_decoder": {"7": {"content": 7}}}, "no list of tokens"),
+        ({"added_tokens_decoder": {"7": None}}, "no list of tokens"),
+        ({"added_tokens_decoder": [1]}, "no list of tokens"),
+        ({"additional_special_tokens": ["<box>"]}, "'<box>' has no id"),
+        ({"additional_special_tokens": [{"content": "<box>"}]}, "'<box>' has no id"),
+    ],
+)
+def test_files_that_number_differently_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    llm = seeded_llm(tmp_path)
+    edit(llm / "tokenizer_config.json", **changes)
+    with pytest.raises(CheckpointError, match=words):
+        read_vocabulary(llm, MEDIA_TOKENS)
 
 
 # --- where the two differ -----------------------------------------------------------------------------------
