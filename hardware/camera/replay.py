@@ -204,7 +204,7 @@ def read_geometry(path: Path) -> Geometry:
         return _geometry(data)
     except OSError as error:
         raise FrameInvalid(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameInvalid(f"{path}: {error}") from error
 
 
