@@ -155,7 +155,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ("no folder", shutil.rmtree, CameraNotFound, "neither a kind of camera nor a file or folder"),
     ("no intrinsics", lambda f: (f / "intrinsics.json").unlink(), CameraNotFound, "no intrinsics.json"),
     ("intrinsics no JSON", lambda f: (f / "intrinsics.json").write_text("{"), FrameInvalid, "intrinsics.json"),
-    ("intrinsics too deep", lambda f: (f / "intrinsics.json").write_text("[" * 99_999), FrameInvalid, "intrinsics.json"),
+    ("intrinsics too deep", lambda f: (f / "intrinsics.json").write_text("[" * 99_999), FrameInvalid, "recursion"),
     ("extrinsics an object", lambda f: _edit_json(f, depth_from_rgb={"x": 1}), FrameInvalid, "4 rows of 4 numbers"),
     ("number beyond floats", lambda f: _edit_json(f, depth_from_rgb=[[10**400]]), FrameInvalid, "4 rows of 4 numbers"),
     ("no depth unit", lambda f: _edit_json(f, depth_unit_m=None), FrameInvalid, "depth_unit_m"),
