@@ -23,22 +23,22 @@ _WORDS = (255, 255, 255)
 
 
 def annotated(rgb: U8, answer: Answer, instruction: str) -> Image.Image:
-    """The picture with a ring and a number at each point, and the instruction below it.
+    """The picture with a ring at each point, its distance and confidence beside it, and a caption at the bottom.
 
     Args:
         rgb: uint8 [H, W, 3].
         answer: What to draw.
-        instruction: Written under the picture.
+        instruction: The caption; it is drawn first, so that no point is hidden by it.
     """
     image = Image.fromarray(rgb).convert("RGBA")
     layer = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(layer)
     size = max(11, min(image.size) // 32)
     font = ImageFont.load_default(size)
-    for point in answer.points:
-        _draw_point(draw, point, radius=max(6, min(image.size) // 40), font=font, width_px=image.width)
     said = f"  ->  {answer.answer}" if answer.kind == "text" else ""
     _draw_caption(draw, f"{instruction.strip()}{said}", image.size, font, size)
+    for point in answer.points:
+        _draw_point(draw, point, radius=max(6, min(image.size) // 40), font=font, width_px=image.width)
     return Image.alpha_composite(image, layer).convert("RGB")
 
 

@@ -23,9 +23,8 @@ from edge_runtime.pipeline import Pipeline, Referrer
 from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
-from hardware.camera.base import Camera, EndOfRecording, Recorder
+from hardware.camera.base import EndOfRecording
 from hardware.camera.open import open_camera, open_recorder
-from hardware.frame import Frame
 from hardware.geometry import Intrinsics, read_intrinsics
 
 _log = logging.getLogger(__name__)
@@ -207,48 +206,29 @@ def record(out: Path, *, camera: str, frames: int, frame_timeout_ms: int, as_jso
         StorageError: Disk full; nothing is kept and what was at OUT before is whole.
     """
     started = time.monotonic()
-    counts = _Recorded()
-    try:
-        with open_camera(camera) as source, open_recorder(out) as recorder:
-            try:
-                for _ in terminal.progress(range(frames), what="frames"):
-                    counts.add(_record_one(source, recorder, frame_timeout_ms))
-            except EndOfRecording:
-                pass
-            except (CameraError, SystemExit):
-                if counts.frames:  # what was recorded so far is worth keeping
-                    recorder.finish()
-                raise
+    dropped = 0
+    with open_camera(camera) as source, open_recorder(out) as recorder:
+        early_end: BaseException | None = None
+        try:
+            for _ in terminal.progress(range(frames), what="frames"):
+                frame = source.read(timeout_ms=frame_timeout_ms)
+                recorder.write(frame)
+                dropped += frame.dropped
+        except (EndOfRecording, CameraError, SystemExit) as end:
+            early_end = end
+        if recorder.frame_count:
             recorder.finish()
-    finally:
-        if counts.frames:
-            _show_recording(out, counts, time.monotonic() - started, as_json=as_json)
+            _show_recording(out, recorder.frame_count, dropped, time.monotonic() - started, as_json=as_json)
+    if early_end is not None and not isinstance(early_end, EndOfRecording):
+        raise early_end
 
 
-@dataclass
-class _Recorded:
-    """Frames written so far."""
-
-    frames: int = 0
-    dropped: int = 0
-
-    def add(self, frame: Frame) -> None:
-        self.frames += 1
-        self.dropped += frame.dropped
-
-
-def _record_one(source: Camera, recorder: Recorder, frame_timeout_ms: int) -> Frame:
-    frame = source.read(timeout_ms=frame_timeout_ms)
-    recorder.write(frame)
-    return frame
-
-
-def _show_recording(out: Path, counts: _Recorded, duration_s: float, *, as_json: bool) -> None:
+def _show_recording(out: Path, frames: int, dropped: int, duration_s: float, *, as_json: bool) -> None:
     if as_json:
-        facts = {"path": str(out), "frames": counts.frames, "dropped": counts.dropped}
+        facts = {"path": str(out), "frames": frames, "dropped": dropped}
         terminal.say_json({"kind": "record", **facts, "duration_s": round(duration_s, 3)})
     else:
-        terminal.say(f"recorded {counts.frames} frames to {out} ({counts.dropped} dropped)")
+        terminal.say(f"recorded {frames} frames to {out} ({dropped} dropped)")
 
 
 # --- check and doctor ---------------------------------------------------------------------------------

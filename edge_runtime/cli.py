@@ -47,7 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as t
 BaseFromCamera = Annotated[
     Path | None, typer.Option(help="JSON file with the 4x4 matrix that takes camera points to the robot's base.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the native libraries; default: all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the native libraries; default: as many as help.")]
 CameraOption = Annotated[
     str, typer.Option("--camera", help="realsense, software[:FOLDER], PATH.db3, PATH.bag, or a replay FOLDER.")
 ]
@@ -146,7 +146,10 @@ def run(
 
 @app.command()
 def record(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new replay folder, or a file ending in .db3.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A replay folder or .db3 file; an older recording there is replaced."),
+    ],
     camera: CameraOption = "realsense",
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 60,
     frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,

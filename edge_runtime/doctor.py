@@ -116,13 +116,19 @@ def _prove_camera(timeout_s: float = 20.0) -> Proof:
     except ValueError:
         return Proof(ok=False, detail=f"the RealSense SDK answered {child.stdout!r:.80} when asked for devices")
     if not devices:
-        return Proof(ok=False, detail="the RealSense SDK works; no camera is connected")
+        return Proof(ok=False, detail="none connected (the RealSense SDK works)")
     return Proof(ok=True, detail="; ".join(devices))
 
 
 def _libraries() -> dict[str, str]:
     installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions()}
     return {name: installed[name] for name in _LIBRARIES if name in installed}
+
+
+def _camera_fix(camera: Proof) -> str:
+    if "pyrealsense2" in camera.detail:
+        return "install it as that says; replay folders work without it"
+    return "plug the camera into a USB 3 port, or replay a recording"
 
 
 def _warnings(
@@ -162,5 +168,5 @@ def _warnings(
             )
         )
     if not camera.ok:
-        found.append(Advice(camera.detail, "plug the camera into a USB 3 port, or replay a recording"))
+        found.append(Advice(f"no live camera: {camera.detail}", _camera_fix(camera)))
     return found

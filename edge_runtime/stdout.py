@@ -29,7 +29,7 @@ def write_line(line: str) -> None:
     except BrokenPipeError:
         sys.stdout = _nowhere()  # or the interpreter fails once more when it flushes at exit
         raise SystemExit(0) from None
-    except OSError as error:
+    except OSError:
         sys.stdout = _nowhere()
         with storage_errors(Path("standard output")):
             raise

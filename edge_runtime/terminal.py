@@ -84,7 +84,7 @@ def show_check(report: "CheckReport") -> None:
         numbers = ""
         if finding.measured is not None and finding.limit is not None:
             numbers = f"  {finding.measured:.2e} of {finding.limit:.0e}"
-        say(f"  {'ok  ' if finding.ok else 'FAIL'}  {finding.name:<34} {finding.detail}{numbers}")
+        say(f"  {'ok  ' if finding.ok else 'FAIL'}  {finding.name:<22} {finding.detail}{numbers}")
     say("the bundle is good" if report.ok else "the bundle must not be used: see FAIL above")
 
 

@@ -86,6 +86,11 @@ class FrameSource(Protocol):
 class Recorder(Protocol):
     """Writes frames of one camera to one recording, which appears at `finish` or not at all."""
 
+    @property
+    def frame_count(self) -> int:
+        """Frames written so far."""
+        ...
+
     def write(self, frame: Frame) -> None:
         """Add a frame.
 

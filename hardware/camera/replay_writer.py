@@ -94,6 +94,7 @@ class ReplayWriter:
         if self._partial is None or self._first is None:
             raise FrameInvalid(f"no frame was recorded, so {self._folder} was not written")
         with storage_errors(self._folder):
+            self._drop_half_written(self._partial)
             geometry = json.dumps(geometry_json(self._first, self._name), indent=2)
             (self._partial / INTRINSICS_FILE).write_text(geometry + "\n", encoding="utf-8")
             with (self._partial / TIMESTAMPS_FILE).open("w", encoding="utf-8", newline="") as file:
@@ -104,6 +105,11 @@ class ReplayWriter:
             self._partial.chmod(0o755)  # mkdtemp keeps others out
             replace_folder(self._partial, self._folder)
         self._partial = None
+
+    def _drop_half_written(self, partial: Path) -> None:
+        """An interruption may have come between the two pictures of a frame."""
+        for path in partial.glob(f"*/{self.frame_count:06d}.*"):
+            path.unlink()
 
     def _check_fits(self, frame: Frame) -> None:
         if self._first is None:

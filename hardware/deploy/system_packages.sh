@@ -21,7 +21,11 @@ has_library() { # NAME.so.N: found by the loader's cache
 
 command -v "${CXX:-c++}" >/dev/null || missing+=(g++)
 if command -v "$python" >/dev/null; then
-  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if ! version="$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])' 2>/dev/null)"; then
+    echo "$python does not start: name a Python 3.10 to 3.12 with PYTHON=..." >&2
+    exit 1
+  fi
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("$version-venv")
 else
   missing+=(python3 python3-venv)
 fi

@@ -31,6 +31,13 @@ def empty_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def memory_folder(tmp_path: Path) -> Path:
+    """Where this test's facts are remembered."""
+    folder = cache_folder()
+    assert folder == tmp_path / "cache/roborefer-edge"
+    return folder
+
+
 class Children:
     """A probe command that runs chosen children and counts them."""
 
@@ -65,7 +72,7 @@ def test_truncated_model_is_the_file_s_fault_not_the_machine_s(gguf: Path, tmp_p
     cut.write_bytes(gguf.read_bytes()[: int(gguf.stat().st_size * share)])
     with pytest.raises(BundleInvalid, match=r"cut\.gguf"):
         decoder_verdict(cut)
-    assert not cache_folder().exists()
+    assert not memory_folder(tmp_path).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"garbage" * 40])
@@ -130,7 +137,7 @@ def test_a_child_that_cannot_start(gguf: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xff", b'{"reason": ""}', b'{"extra_bufts": "?"}'])
 def test_a_corrupt_memory_means_a_new_test(gguf: Path, tmp_path: Path, content: bytes) -> None:
     decoder_verdict(gguf, probe_command=Children(PASS, PASS))
-    (memory,) = cache_folder().iterdir()
+    (memory,) = memory_folder(tmp_path).iterdir()
     memory.write_bytes(content)
     children = Children(PASS, PASS)
     assert not decoder_verdict(gguf, probe_command=children).remembered

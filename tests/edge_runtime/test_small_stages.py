@@ -4,6 +4,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,9 +171,12 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_nothing(
 def test_a_caption_holds_as_many_letters_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     write = ImageDraw.ImageDraw.text
-    monkeypatch.setattr(
-        ImageDraw.ImageDraw, "text", lambda self, at, text, **o: (shown.append(text), write(self, at, text, **o))[1]
-    )
+
+    def spy(self: ImageDraw.ImageDraw, at: tuple[float, float], text: str, **options: Any) -> None:
+        shown.append(text)
+        write(self, at, text, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
     rgb = np.full((48, 320, 3), 90, np.uint8)
     annotated(rgb, replace(EchoReferrer().refer([View(rgb)], "x"), points=()), "W" * 10_000)
     draw, font = ImageDraw.Draw(Image.new("RGB", (8, 8))), ImageFont.load_default(11)

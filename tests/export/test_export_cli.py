@@ -42,7 +42,7 @@ def test_people_get_a_table(exported: Callable[[str], Any], monkeypatch: pytest.
     monkeypatch.setattr("export.assemble.export_bundle", lambda *_args, **_kwargs: made)
     result = CliRunner().invoke(app, ["some-checkpoint", "some-bundle"])
     assert result.exit_code == 0
-    for word in ("rgb_tower", "decoder_logits", "fp32", str(made.bundle.path), "CC-BY-NC-SA-4.0"):
+    for word in ("rgb_tower", "decoder_logits", "fp32", str(made.bundle.path), "Apache-2.0"):
         assert word in result.stdout.replace("\n", "")
 
 

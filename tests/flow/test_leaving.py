@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_json_on_standard_output_ends_with_json(shell: Shell, clip: Path) -> Non
     assert [json.loads(line)["kind"] for line in outcome.out.splitlines()] == ["answer"] * 3 + ["summary"]
 
 
-def python(arguments: list[str], **options) -> subprocess.CompletedProcess:
+def python(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*PROGRAM, *arguments], cwd=REPOSITORY, check=False, capture_output=True, **options)
 
 
