@@ -78,6 +78,7 @@ class Run:
     def __init__(self, recipe: Recipe, worlds: Worlds, work: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.recipe, self.worlds, self.work, self._clock = recipe, worlds, work, clock
         self._started = clock()
+        self._is_stopping = False
 
     def go(self) -> bool:
         """Do all steps; False if the session's time was over before the end.
@@ -98,10 +99,14 @@ class Run:
             network, scenes, self.work, seed=self.recipe.seed, stages=self.recipe.stages, evaluate=self._quick_look
         )
         if not trainer.run(Budget(self.recipe.minutes, stop_at=self._is_late)):
-            logger.info("stopped after %.0f minutes; run the same command to go on", self.recipe.session_minutes)
+            logger.info("stopped; run the same command to go on")
             return False
         self._finish(checkpoint, trainer)
         return True
+
+    def stop(self) -> None:
+        """Leave `go` at the next step or shard, with everything saved."""
+        self._is_stopping = True
 
     def checkpoint_now(self) -> Path:
         """Write a checkpoint of the latest saved weights, finished or not; returns its folder."""
@@ -191,7 +196,7 @@ class Run:
         save_checkpoint(checkpoint, self.work / "checkpoint")
 
     def _is_late(self) -> bool:
-        return self._clock() - self._started > self.recipe.session_minutes * 60
+        return self._is_stopping or self._clock() - self._started > self.recipe.session_minutes * 60
 
 
 def corpus(scenes: SceneSet) -> list[str]:

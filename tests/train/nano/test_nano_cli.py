@@ -1,6 +1,10 @@
 """The whole recipe on the simulator in some seconds: stop it, go on, and get a checkpoint with figures."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from train.nano.__main__ import main
 from train.nano.mirror import mirrored
 from train.nano.records import CLASS, FIRST_NOUN
 from train.nano.shards import SceneSet
+from train.nano.trainer import read_state
 from train.nano.world import SimulatedWorld
 
 
@@ -82,3 +87,26 @@ def test_scenes_do_not_depend_on_their_company() -> None:
     assert together is not None
     assert (alone.rgb == together.rgb).all()
     assert alone.questions == together.questions
+
+
+def test_a_stopped_process_saves_and_goes_on(tmp_path: Path) -> None:
+    repository = Path(__file__).resolve().parents[3]
+    options = ["--smoke", "--scenes", "8", "--minutes", "30", "--workers", "1", "--threads", "1"]
+    command = [sys.executable, "-m", "train.nano", "--workdir", str(tmp_path / "work"), *options]
+    process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE)
+    try:
+        wait_for(tmp_path / "work" / "log.jsonl")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 3
+    assert b"run the same command to go on" in said
+    assert read_state(tmp_path / "work" / "running.pt")["step"] >= 25
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never appeared"
+        time.sleep(0.1)

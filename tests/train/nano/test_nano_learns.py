@@ -1,4 +1,4 @@
-"""All four stages on a world that can be learnt in a minute or two: at the end the network points where it is told to."""
+"""All four stages on a world that can be learnt in a minute or two: the network ends up pointing where it is told."""
 
 from dataclasses import replace
 from pathlib import Path
