@@ -106,10 +106,7 @@ def _view_of_files(request: ReferRequest) -> View:
 
 def _intrinsics_of(path: Path, width: int, height: int) -> Intrinsics:
     """The RGB camera's intrinsics, which must be those of the picture."""
-    try:
-        intrinsics = read_intrinsics(path)
-    except ValueError as error:
-        raise ConfigError(f"--intrinsics: {error}") from error
+    intrinsics = read_intrinsics(path)
     if (intrinsics.width, intrinsics.height) != (width, height):
         raise ConfigError(
             f"{path} is for {intrinsics.width}x{intrinsics.height}, the picture is {width}x{height}: "

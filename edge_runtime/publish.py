@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import sys
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.stdout import write_line
 from hardware.storage import storage_errors
 
 
@@ -57,13 +57,12 @@ class JsonLinesSink:
         Raises:
             StorageError: The disk is full; the file ends with the line before.
         """
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
         if self._file is None or self.path is None:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            write_line(line)
             return
         with storage_errors(self.path):
-            _append(self._file, line.encode("utf-8"))
+            _append(self._file, f"{line}\n".encode())
 
     def close(self) -> None:
         """Close the file; standard output stays open."""

@@ -197,7 +197,9 @@ def read_intrinsics(path: Path) -> Intrinsics:
     except OSError as error:
         raise CalibrationError(f"cannot read intrinsics from {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # includes JSONDecodeError and UnicodeDecodeError
-        raise CalibrationError(f"{path}: {error}") from error
+        raise CalibrationError(
+            f"{path} holds no intrinsics: {error}; expected is JSON with fx fy cx cy width height model coeffs"
+        ) from error
 
 
 def write_intrinsics(path: Path, intrinsics: Intrinsics) -> None:

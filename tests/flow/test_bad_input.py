@@ -69,7 +69,7 @@ TABLE = [
     Bad("depth of another type", (*REFER, "--depth", "{t}/x.png"), DATA, "no depth map", image("RGBA", (160, 120))),
     Bad("depth all holes", (*REFER, "--depth", "{t}/x.png"), DATA, "no valid pixel", image("I;16", (160, 120))),
     Bad("no intrinsics file", (*REFER, "--intrinsics", "{t}/K.json"), USAGE, "K.json"),
-    Bad("intrinsics no JSON", (*REFER, "--intrinsics", "{t}/x"), USAGE, "--intrinsics", text("fx=1")),
+    Bad("intrinsics no JSON", (*REFER, "--intrinsics", "{t}/x"), USAGE, "JSON", text("fx=1")),
     Bad(
         "intrinsics of another size",
         (*REFER, "--intrinsics", "{t}/x"),
