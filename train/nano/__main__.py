@@ -14,7 +14,8 @@ from train.nano.recipe import Recipe, Run, Worlds
 from train.nano.stages import STAGES, smoke_stages
 from train.nano.world import SimulatedWorld
 
-_EVAL_SEED_STEP = 1_000_003  # far from any seed somebody would choose beside their first
+# Far from any seed somebody would choose beside their first.
+_EVAL_SEED_STEP, _PICTURES_SEED_STEP = 1_000_003, 2_000_003
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--session-minutes", type=float, default=default.session_minutes, help="stop after this long")
     parser.add_argument("--render-minutes", type=float, default=default.render_minutes, help="of this session")
     parser.add_argument("--scenes", type=int, help="to train on")
+    parser.add_argument("--pictures", type=int, help="more scenes, without questions, for the towers")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="sizes of the network")
     parser.add_argument("--workers", type=int, default=default.workers, help="rendering processes")
     parser.add_argument("--threads", type=int, default=default.threads, help="of torch")
@@ -63,17 +65,21 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     )
     if options.smoke:
         recipe = replace(
-            recipe, preset="smoke", minutes=1.0, scenes=256, eval_scenes=8, quick_eval_scenes=4,
+            recipe, preset="smoke", minutes=1.0, scenes=256, pictures=64, eval_scenes=8, quick_eval_scenes=4,
             stages=smoke_stages(STAGES),
         )  # fmt: skip
-    given = {name: getattr(options, name) for name in ("minutes", "scenes", "preset")}
+    given = {name: getattr(options, name) for name in ("minutes", "scenes", "pictures", "preset")}
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
 def _worlds(recipe: Recipe) -> Worlds:
     shape = PRESETS[recipe.preset]
     train = SimulatedWorld(recipe.seed + 1, shape.tile_px, shape.grid)
-    return Worlds(train, replace(train, seed=train.seed + _EVAL_SEED_STEP, with_masks=True))
+    return Worlds(
+        train,
+        pictures=replace(train, seed=train.seed + _PICTURES_SEED_STEP, locations=0, placements=0),
+        held_out=replace(train, seed=train.seed + _EVAL_SEED_STEP, with_masks=True),
+    )
 
 
 if __name__ == "__main__":

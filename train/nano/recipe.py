@@ -1,7 +1,7 @@
 """From nothing to a checkpoint: render, tokenizer, stages, checkpoint, figures; every step is skipped if it is done.
 
 <work>/labels.json      names behind the numbers in the shards
-<work>/train/ eval/     shards of scenes
+<work>/train/ eval/     shards of scenes; pictures/: more of them without questions, for the towers
 <work>/tokenizer/       nano's tokenizer, made once
 <work>/stage-*.pt ...   see `trainer.py`
 <work>/checkpoint/      the result, bfloat16, RoboRefer layout
@@ -47,6 +47,7 @@ class Recipe:
     preset: str = "nano"
     minutes: float = 90.0  # of training
     scenes: int = 16_384
+    pictures: int = 8_192  # more scenes without questions: they cost a third
     eval_scenes: int = 192
     quick_eval_scenes: int = 64  # of these, for the curve
     seed: int = 0
@@ -59,9 +60,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Worlds:
-    """Where scenes come from; the two must not share any."""
+    """Where scenes come from; no two may share any."""
 
     train: World
+    pictures: World
     held_out: World
 
 
@@ -93,11 +95,12 @@ class Run:
         if self._is_late():
             return False
         checkpoint, network = self._network()
-        scenes = SceneSet(self.work / "train")
-        logger.info("training on %d scenes in %s", len(scenes), network.dtype)
+        scenes, pictures = SceneSet(self.work / "train"), SceneSet(self.work / "train", self.work / "pictures")
+        logger.info("training on %d of %d scenes in %s", len(scenes), len(pictures), network.dtype)
         trainer = Trainer(
-            network, scenes, self.work, seed=self.recipe.seed, stages=self.recipe.stages, evaluate=self._quick_look
-        )
+            network, scenes, self.work,
+            pictures=pictures, seed=self.recipe.seed, stages=self.recipe.stages, evaluate=self._quick_look,
+        )  # fmt: skip
         if not trainer.run(Budget(self.recipe.minutes, stop_at=self._is_late)):
             logger.info("stopped; run the same command to go on")
             return False
@@ -135,7 +138,9 @@ class Run:
         return Labels(tuple(data["nouns"]), tuple(data["colours"]))
 
     def _must_render(self) -> bool:
-        return self.recipe.render_minutes > 0 and count_shards(self.work / "train") < shards_of(self.recipe.scenes)
+        wanted = {"train": self.recipe.scenes, "pictures": self.recipe.pictures}
+        missing = [name for name, scenes in wanted.items() if count_shards(self.work / name) < shards_of(scenes)]
+        return self.recipe.render_minutes > 0 and bool(missing)
 
     def _render(self) -> None:
         recipe = self.recipe
@@ -151,10 +156,10 @@ class Run:
                 logger.info("rendered %d of %d shards, %.2f shards/s", report.shards_done, report.shards, rate)
 
         if self._must_render():
-            render(
-                self.worlds.train, self.work / "train", recipe.scenes,
-                workers=recipe.workers, on_shard=tell, should_stop=is_over,
-            )  # fmt: skip
+            for name, world, scenes in (
+                ("pictures", self.worlds.pictures, recipe.pictures), ("train", self.worlds.train, recipe.scenes),
+            ):  # fmt: skip
+                render(world, self.work / name, scenes, workers=recipe.workers, on_shard=tell, should_stop=is_over)
 
     def _network(self) -> tuple[Checkpoint, Network]:
         shape = PRESETS[self.recipe.preset]
@@ -167,7 +172,9 @@ class Run:
         folder = self.work / "tokenizer"
         if folder.is_dir():
             return read_tokenizer(folder)
-        files = nano_tokenizer(PRESETS[self.recipe.preset], corpus(SceneSet(self.work / "train", TOKENIZER_SHARDS)))
+        files = nano_tokenizer(
+            PRESETS[self.recipe.preset], corpus(SceneSet(self.work / "train", limit=TOKENIZER_SHARDS))
+        )
         partial = folder.with_name(".tokenizer.partial")
         with storage_errors(folder):
             partial.mkdir(parents=True, exist_ok=True)

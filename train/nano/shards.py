@@ -180,20 +180,21 @@ def _clear_partial(out: Path) -> None:
 
 
 class SceneSet:
-    """The scenes of one folder.
+    """The scenes of one folder or several.
 
     Args:
-        folder: As `render` filled it; shards that appear later are not seen.
-        limit: Use this many shards at most.
+        folders: As `render` filled them; shards that appear later are not seen.
+        limit: Use this many shards of each at most.
 
     Raises:
         CheckpointError: There is no shard.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
-        self.shards = [_Shard(path) for path in sorted(folder.glob("[0-9]*"))[:limit]]
+    def __init__(self, *folders: Path, limit: int | None = None) -> None:
+        self.shards = [_Shard(path) for folder in folders for path in sorted(folder.glob("[0-9]*"))[:limit]]
         if not self.shards:
-            raise CheckpointError(f"{folder} holds no rendered scenes; run the render step first")
+            names = " and ".join(map(str, folders))
+            raise CheckpointError(f"{names} hold no rendered scenes; run the render step first")
         self._ends = np.cumsum([len(shard.rgb) for shard in self.shards])
 
     def __len__(self) -> int:

@@ -50,6 +50,7 @@ class Trainer:
     Args:
         network: What is trained, in place.
         scenes: What on.
+        pictures: What stages without questions learn from; None: the same scenes.
         work: Folder for weights and log.
         seed: Of every choice.
         stages: What to run.
@@ -63,12 +64,14 @@ class Trainer:
         scenes: SceneSet,
         work: Path,
         *,
+        pictures: SceneSet | None = None,
         seed: int = 0,
         stages: Sequence[Stage] = STAGES,
         evaluate: Evaluate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.network, self.scenes, self.work, self.seed, self.stages = network, scenes, work, seed, stages
+        self.pictures = pictures or scenes
         self.layout: PromptLayout = network.layout
         self._evaluate, self._clock = evaluate, clock
         self.precise: dict[str, Tensor] = {name: p.detach().float() for name, p in network.named_parameters()}
@@ -99,7 +102,8 @@ class Trainer:
         optimiser = Optimiser(self.network, learning_names(self.network, stage), stage.rates, self.precise)
         running = _Running(number, stage, optimiser, limit_s=stage.share * budget.minutes * 60)
         self._resume(running)
-        batches = BatchMaker(self.scenes, self.layout, stage.mixture, self.seed)
+        scenes = self.scenes if stage.mixture.questions else self.pictures
+        batches = BatchMaker(scenes, self.layout, stage.mixture, self.seed)
         since_save = since_eval = self._clock()
         while running.progress < 1 and not budget.stop_at():
             started = self._clock()

@@ -24,7 +24,20 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(work: Path, *more: str) -> int:
-    options = ["--smoke", "--minutes", "0.05", "--scenes", "24", "--workers", "1", "--threads", "1", *more]
+    options = [
+        "--smoke",
+        "--minutes",
+        "0.05",
+        "--scenes",
+        "24",
+        "--pictures",
+        "8",
+        "--workers",
+        "1",
+        "--threads",
+        "1",
+        *more,
+    ]
     return main(["--workdir", str(work), *options])
 
 
@@ -47,7 +60,7 @@ def test_a_stopped_run_goes_on_and_ends_in_a_checkpoint(work: Path) -> None:
 def test_a_checkpoint_can_be_had_at_any_time(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(work, "--checkpoint-now") == 0
     assert main(["--workdir", str(work / "none"), "--smoke", "--checkpoint-now"]) == 3
-    assert "holds no rendered scenes" in caplog.text
+    assert "hold no rendered scenes" in caplog.text
 
 
 def test_a_folder_of_other_labels_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -91,7 +104,7 @@ def test_scenes_do_not_depend_on_their_company() -> None:
 
 def test_a_stopped_process_saves_and_goes_on(tmp_path: Path) -> None:
     repository = Path(__file__).resolve().parents[3]
-    options = ["--smoke", "--scenes", "8", "--minutes", "30", "--workers", "1", "--threads", "1"]
+    options = ["--smoke", "--scenes", "8", "--pictures", "8", "--minutes", "30", "--workers", "1", "--threads", "1"]
     command = [sys.executable, "-m", "train.nano", "--workdir", str(tmp_path / "work"), *options]
     process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE)
     try:

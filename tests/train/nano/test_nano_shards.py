@@ -56,6 +56,9 @@ def test_rendering_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "train").iterdir()) == ["00000", "00001", "00002"]
     assert len(SceneSet(tmp_path / "train")) == 3 * SHARD_SCENES
     assert len(SceneSet(tmp_path / "train", limit=1)) == SHARD_SCENES
+    both = SceneSet(tmp_path / "train", tmp_path / "train", limit=2)
+    assert len(both) == 4 * SHARD_SCENES
+    np.testing.assert_array_equal(both.stack("rgb", [3])[0], both.stack("rgb", [2 * SHARD_SCENES + 3])[0])
 
 
 def test_a_failed_scene_leaves_no_shard(tmp_path: Path) -> None:

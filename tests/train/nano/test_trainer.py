@@ -13,7 +13,8 @@ from edge_runtime.errors import CheckpointError
 from tests.train.nano.boxes import LABELS, BoxWorld, box_checkpoint, box_scenes
 from train.nano.network import Network
 from train.nano.optimiser import Optimiser, Rates, rate_share
-from train.nano.shards import SceneSet, render
+from train.nano.records import NanoScene
+from train.nano.shards import SceneSet, render, write_shard
 from train.nano.stages import STAGES, Stage, copy_rgb_to_depth, learning_names, smoke_stages
 from train.nano.trainer import Budget, Trainer, read_state, write_state
 
@@ -105,6 +106,19 @@ def test_towers_learn_to_read_boxes(scenes: SceneSet, tmp_path: Path) -> None:
     assert records[-1]["noun"] > 0.8  # chance: 0.5
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     assert records[-1]["rate"] < 0.2 < max(r["rate"] for r in records)
+
+
+def test_towers_also_learn_from_pictures_without_questions(scenes: SceneSet, tmp_path: Path) -> None:
+    extra = [replace_questions(BoxWorld(8).scene(i)) for i in range(5)]
+    write_shard(tmp_path / "pictures" / "00000", extra)
+    pictures = SceneSet(tmp_path / "pictures")
+    trainer = Trainer(network(), scenes, tmp_path, pictures=pictures, stages=STAGES_HERE, clock=ticking())
+    assert trainer.run(Budget(minutes=0.5))  # language still finds questions, in `scenes`
+
+
+def replace_questions(scene: NanoScene | None) -> NanoScene:
+    assert scene is not None
+    return replace(scene, questions=())
 
 
 def test_evaluations_reach_the_log(scenes: SceneSet, tmp_path: Path) -> None:
