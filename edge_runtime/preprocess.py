@@ -93,13 +93,6 @@ def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:
     return replace(spec, min_tiles=min(spec.min_tiles, max_tiles), max_tiles=max_tiles)
 
 
-def worst_case_tiles(spec: ImageSpec) -> int:
-    """Largest number of prompt-relevant tiles one picture can give, thumbnail included."""
-    if spec.mode == "resize":
-        return 1
-    return spec.max_tiles + (1 if spec.mode == "dynamic" and spec.max_tiles > 1 else 0)
-
-
 # --- the three modes -------------------------------------------------------------------------------
 
 

@@ -16,7 +16,6 @@ from edge_runtime.preprocess import (
     preprocess_depth,
     preprocess_rgb,
     with_max_tiles,
-    worst_case_tiles,
 )
 from edge_runtime.records import MetricDepth, RelativeDepth
 
@@ -114,7 +113,6 @@ def test_normalisation_follows_mean_and_std() -> None:
 
 def test_tile_budget_is_a_knob_with_a_floor() -> None:
     assert with_max_tiles(spec("dynamic"), 3).max_tiles == 3
-    assert worst_case_tiles(with_max_tiles(spec("dynamic"), 3)) == 4
     assert with_max_tiles(spec("resize"), 3) == spec("resize")
     with pytest.raises(ConfigError, match="needs 9 or more"):
         with_max_tiles(spec("dynamic_s2"), 8)
