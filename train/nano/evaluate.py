@@ -18,6 +18,7 @@ from train.nano.batches import Batch, BatchMaker, Drawn, Mixture
 from train.nano.coordinates import answer_text
 from train.nano.network import Network
 from train.nano.records import Bools, NanoQuestion
+from train.nano.rereading import Rereading
 from train.nano.shards import SceneSet
 
 DepthInput = Literal["exact", "noisy", "none"]
@@ -98,19 +99,22 @@ def greedy_coordinates(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
     digits = torch.tensor(network.layout.digits)
     prefix = network.prefix(network.look(batch.rgb, batch.depth))
     at = [*places.x_digits, *places.y_digits]
-    # an answer's token j is the input at answer_at + 1 + j; what the truth put there is overwritten first
+    # An answer's token j is the input at answer_at + 1 + j; what the truth put there is overwritten first.
     inputs = packed.answer_at[:, None] + 1 + torch.tensor(at)
     packed.ids[inputs] = digits[0]
-    chosen = torch.zeros(packed.questions, 6, dtype=torch.int64)
+    reading = Rereading(network.model.llm, prefix, packed)
+    states = reading.tail[packed.answer_at + at[0]]
+    chosen = torch.zeros(packed.questions, len(at), dtype=torch.int64)
     confidence = torch.ones(packed.questions)
-    for k, place in enumerate(at):
-        states = network.read(prefix, packed).last.tail[packed.answer_at + place]
+    for k in range(len(at)):
         probs = torch.softmax(network.model.llm.lm_head(states).float(), dim=-1)[:, digits]
         best = probs.max(dim=-1)
         chosen[:, k] = best.indices
         packed.ids[inputs[:, k]] = digits[best.indices]
         if k % 3 == 0:
             confidence = confidence * best.values
+        if k + 1 < len(at):
+            states = reading.again(inputs[:, k], at[k + 1] - at[k])
     weights = torch.tensor([100, 10, 1])
     return torch.stack([(chosen[:, :3] * weights).sum(-1), (chosen[:, 3:] * weights).sum(-1)], dim=-1), confidence
 

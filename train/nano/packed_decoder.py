@@ -18,6 +18,8 @@ from torch.nn.functional import linear, silu
 
 from train.nano.packing import Packed
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Hidden:
@@ -35,7 +37,9 @@ class DecoderStates:
     last: Hidden  # normalised, for the output head
 
 
-def run_packed(llm: Any, prefix: Tensor, packed: Packed, keep: Collection[int] = ()) -> DecoderStates:
+def run_packed(
+    llm: Any, prefix: Tensor, packed: Packed, keep: Collection[int] = (), seen: list[KeysValues] | None = None
+) -> DecoderStates:
     """One pass.
 
     Args:
@@ -43,6 +47,7 @@ def run_packed(llm: Any, prefix: Tensor, packed: Packed, keep: Collection[int] =
         prefix: float [B, P, D] embeddings, spliced.
         packed: The questions.
         keep: Layers whose inputs are returned too.
+        seen: Gets, per layer, the keys and values that each question sees: [B * Q, P + L, K, d].
     """
     decoder = llm.model
     pictures, length, width = prefix.shape
@@ -53,58 +58,83 @@ def run_packed(llm: Any, prefix: Tensor, packed: Packed, keep: Collection[int] =
 
     tail = decoder.embed_tokens(packed.ids).to(prefix.dtype)
     hidden = torch.cat([prefix.reshape(-1, width), tail])
-    attention = _Attention(llm.config, decoder.rotary_emb, packed, pictures, length, prefix)
+    attention = _PackedAttention(llm, packed, prefix, seen)
     entering: dict[int, Hidden] = {}
     for index, layer in enumerate(decoder.layers):
         if index in keep:
             entering[index] = parted(hidden)
         hidden = hidden + attention(layer.self_attn, rms_norm(hidden, layer.input_layernorm))
-        hidden = hidden + _mlp(layer.mlp, rms_norm(hidden, layer.post_attention_layernorm))
+        hidden = hidden + gated_mlp(layer.mlp, rms_norm(hidden, layer.post_attention_layernorm))
     return DecoderStates(entering, parted(rms_norm(hidden, decoder.norm)))
 
 
-class _Attention:
-    """Attention of one batch, for every layer of the decoder in turn."""
+class HeadMath:
+    """Qwen2's attention on tensors whose layout is somebody else's business.
 
-    def __init__(self, config: Any, rotary: Any, packed: Packed, pictures: int, length: int, like: Tensor) -> None:
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_width = config.hidden_size // self.heads
-        self.packed, self.pictures, self.length = packed, pictures, length
+    Args:
+        llm: Whose heads.
+        positions: int64 [M] of the tokens that will be projected.
+        like: Any tensor of the dtype to compute in.
+    """
+
+    def __init__(self, llm: Any, positions: Tensor, like: Tensor) -> None:
+        self.heads, self.kv_heads = llm.config.num_attention_heads, llm.config.num_key_value_heads
+        self.head_width = llm.config.hidden_size // self.heads
         self.split = [self.heads * self.head_width, *[self.kv_heads * self.head_width] * 2]
-        positions = torch.cat([torch.arange(length).repeat(pictures), length + packed.offsets])
-        cosine, sine = rotary(like, positions[None])
-        self.cosine, self.sine = cosine[0, :, None], sine[0, :, None]  # [B * P + N, 1, d]
-        self.mask_prefix = _causal(length, 0, like)
-        self.mask_tail = _causal(packed.longest, length, like)
+        cosine, sine = llm.model.rotary_emb(like, positions[None])
+        self.cosine, self.sine = cosine[0, :, None], sine[0, :, None]  # [M, 1, d]
 
-    def __call__(self, attention: Any, hidden: Tensor) -> Tensor:
-        """Hidden states [B * P + N, D] to the same."""
-        query, key, value = self._project(attention, hidden)
-        cut = self.pictures * self.length
-        out_prefix = self._prefix(query[:cut], key[:cut], value[:cut])
-        out_tail = self._tail(query[cut:], key, value)
-        return linear(torch.cat([out_prefix, out_tail]), attention.o_proj.weight)
-
-    def _project(self, attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states [M, D] to scaled queries [M, H, d], keys and values [M, K, d]."""
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         weight, bias = torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts])
         query, key, value = linear(hidden, weight, bias).split(self.split, dim=-1)
         query = self._rotate(query.unflatten(-1, (self.heads, -1))) * self.head_width**-0.5
         return query, self._rotate(key.unflatten(-1, (self.kv_heads, -1))), value.unflatten(-1, (self.kv_heads, -1))
 
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Query [R, S, H, d], key and value [R, T, K, d], mask [S, T] or [R, 1, 1, S, T] to [R, S, H * d]."""
+        steps = query.shape[1]
+        shared = self.heads // self.kv_heads  # query heads that look through one key head
+        grouped = query.unflatten(2, (self.kv_heads, shared)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        scores = (grouped @ key.permute(0, 2, 3, 1)).unflatten(2, (shared, steps)) + mask
+        out = torch.softmax(scores, dim=-1).flatten(2, 3) @ value.transpose(1, 2)
+        return out.unflatten(2, (shared, steps)).permute(0, 3, 1, 2, 4).flatten(2)
+
     def _rotate(self, states: Tensor) -> Tensor:
         first, second = states.chunk(2, dim=-1)
         return states * self.cosine + torch.cat([-second, first], dim=-1) * self.sine
 
+
+class _PackedAttention:
+    """Attention of one batch, for every layer of the decoder in turn."""
+
+    def __init__(self, llm: Any, packed: Packed, prefix: Tensor, seen: list[KeysValues] | None) -> None:
+        self.packed, self.seen = packed, seen
+        self.pictures, self.length = prefix.shape[:2]
+        positions = torch.cat([torch.arange(self.length).repeat(self.pictures), self.length + packed.offsets])
+        self.math = HeadMath(llm, positions, prefix)
+        self.mask_prefix = _causal(self.length, 0, prefix)
+        self.mask_tail = _causal(packed.longest, self.length, prefix)
+
+    def __call__(self, attention: Any, hidden: Tensor) -> Tensor:
+        """Hidden states [B * P + N, D] to the same."""
+        query, key, value = self.math.project(attention, hidden)
+        cut = self.pictures * self.length
+        out_prefix = self._prefix(query[:cut], key[:cut], value[:cut])
+        out_tail = self._tail(query[cut:], self._seen(key), self._seen(value))
+        return linear(torch.cat([out_prefix, out_tail]), attention.o_proj.weight)
+
     def _prefix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rows = (self.pictures, self.length)
-        out = self._attend(query.unflatten(0, rows), key.unflatten(0, rows), value.unflatten(0, rows), self.mask_prefix)
-        return out.reshape(-1, self.heads * self.head_width)
+        parts = query.unflatten(0, rows), key.unflatten(0, rows), value.unflatten(0, rows)
+        return self.math.attend(*parts, self.mask_prefix).flatten(0, 1)
 
     def _tail(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        own = (self.packed.questions, self.packed.longest)
-        out = self._attend(self._to_rows(query).unflatten(0, own), self._seen(key), self._seen(value), self.mask_tail)
-        flat = out.reshape(-1, self.heads * self.head_width)
+        if self.seen is not None:
+            self.seen.append((key, value))
+        rows = self._to_rows(query).unflatten(0, (self.packed.questions, self.packed.longest))
+        flat = self.math.attend(rows, key, value, self.mask_tail).flatten(0, 1)
         return _Rearrange.apply(flat, self.packed.flat_from_rows, self.packed.rows_from_flat, self.packed.is_token)
 
     def _seen(self, states: Tensor) -> Tensor:
@@ -117,15 +147,6 @@ class _Attention:
 
     def _to_rows(self, flat: Tensor) -> Tensor:
         return _Rearrange.apply(flat, self.packed.rows_from_flat, self.packed.flat_from_rows, None)
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Query [R, S, H, d], key and value [R, T, K, d], mask [S, T] to [R, S, H, d]."""
-        rows, steps = query.shape[:2]
-        shared = self.heads // self.kv_heads  # query heads that look through one key head
-        grouped = query.unflatten(2, (self.kv_heads, shared)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        scores = (grouped @ key.permute(0, 2, 3, 1)).unflatten(2, (shared, steps)) + mask
-        out = torch.softmax(scores, dim=-1).flatten(2, 3) @ value.transpose(1, 2)
-        return out.unflatten(2, (shared, steps)).permute(0, 3, 1, 2, 4).reshape(rows, steps, self.heads, -1)
 
 
 class _Rearrange(torch.autograd.Function):
@@ -176,7 +197,8 @@ class _RMSNorm(torch.autograd.Function):
         return grad_hidden.to(grad.dtype), grad_weight, None
 
 
-def _mlp(mlp: Any, hidden: Tensor) -> Tensor:
+def gated_mlp(mlp: Any, hidden: Tensor) -> Tensor:
+    """Qwen2's feed-forward part."""
     gate = linear(hidden, mlp.gate_proj.weight)
     return linear(silu(gate) * linear(hidden, mlp.up_proj.weight), mlp.down_proj.weight)
 
