@@ -118,7 +118,21 @@ class Pipeline:
             ConfigError: The tile budget or a provider is impossible.
             InferenceError: The native libraries do not work on this machine.
         """
-        bundle = open_bundle(path)
+        return cls.of_bundle(
+            open_bundle(path), max_tiles=max_tiles, providers=providers, n_threads=n_threads, kv_type=kv_type
+        )
+
+    @classmethod
+    def of_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        max_tiles: int | None = None,
+        providers: Sequence[str] | None = None,
+        n_threads: int | None = None,
+        kv_type: KvType = "f16",
+    ) -> "Pipeline":
+        """The same for a bundle whose files are known to be good."""
         spec = with_max_tiles(bundle.manifest.image, max_tiles)
         verdict = decoder_verdict(bundle.file(DECODER))
         with ExitStack() as stack:

@@ -6,18 +6,14 @@ stage is compared with torch. The limits are fixed here; a bundle that breaks on
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.bundle import DECODER, Bundle
-from edge_runtime.decoder import Decoder
-from edge_runtime.encoders import Encoders
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleInvalid
 from edge_runtime.golden import GoldenCase
 from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, run_case
-from edge_runtime.native_check import decoder_verdict
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.prompt import parts_of
 from export.bundle_manifest import DecoderDtype, StageError
@@ -80,8 +76,8 @@ def check_parity(bundle: Bundle, cases: Sequence[GoldenCase], *, decoder_dtype: 
         InferenceError: A native library fails on the bundle's files.
         BundleInvalid: A native library cannot load them.
     """
-    _, margin = decoder_precision(bundle)
-    with _pipeline(bundle) as pipeline:
+    kv_type, margin = decoder_precision(bundle)
+    with Pipeline.of_bundle(bundle, kv_type=kv_type) as pipeline:
         results = [run_case(pipeline, case, doubtful_margin=margin) for case in cases]
         freely = [_writes_the_same(pipeline, case, margin) for case in cases]
     report = ParityReport(
@@ -92,23 +88,6 @@ def check_parity(bundle: Bundle, cases: Sequence[GoldenCase], *, decoder_dtype: 
     )
     _log.info("parity of %s: %s", bundle.manifest.name, report.stages)
     return report
-
-
-def _pipeline(bundle: Bundle) -> Pipeline:
-    """A pipeline on files that are still being staged, so without the check of hashes that opening makes."""
-    kv_type, _ = decoder_precision(bundle)
-    path = bundle.file(DECODER)
-    with ExitStack() as stack:
-        encoders = stack.enter_context(Encoders.open(bundle))
-        decoder = stack.enter_context(
-            Decoder.open(
-                path,
-                stop_ids=bundle.manifest.tokens.stop,
-                use_extra_bufts=decoder_verdict(path).use_extra_bufts,
-                kv_type=kv_type,
-            )
-        )
-        return Pipeline(bundle, bundle.manifest.image, encoders, decoder, stack.pop_all())
 
 
 def _stage_errors(results: Sequence[CaseResult], decoder_dtype: DecoderDtype) -> Iterator[tuple[str, StageError]]:
