@@ -112,10 +112,11 @@ def _mark(ok: bool) -> str:
 
 
 def _point_line(number: int, point: dict[str, Any]) -> str:
-    (u, v), (x, y) = point["px"], point["norm"]
+    """Pixels, metres and confidence: what a person looks for, on one line of a terminal."""
+    u, v = point["px"]
     metres = f"no metres ({point['depth_reason']})"
     if point["camera_m"] is not None:
         metres = "camera ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["camera_m"])
     if point["base_m"] is not None:
         metres += "  base ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["base_m"])
-    return f"point {number}  px ({u}, {v})  norm ({x:.3f}, {y:.3f})  {metres}  confidence {point['confidence']:.2f}"
+    return f"point {number}  px ({u}, {v})  {metres}  confidence {point['confidence']:.2f}"
