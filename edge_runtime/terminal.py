@@ -101,7 +101,7 @@ def show_doctor(report: "DoctorReport") -> None:
     for provider in report.providers:
         say(f"provider   {_mark(provider.ok)} {provider.name}: {provider.detail}")
     say(f"llama.cpp  {_mark(report.native.ok)} {report.native.detail}")
-    say(f"camera     {_mark(report.camera.ok)} {report.camera.detail}")
+    say(f"camera     {'ok  ' if report.camera.ok else '-   '} {report.camera.detail}")
     for warning in report.warnings:
         say(f"warning    {warning.what}\n           fix: {warning.fix}")
     say("an answer can be had on this machine" if report.ok else "no answer can be had on this machine yet")
