@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import ConfigError, DepthError
-from edge_runtime.manifest import DepthSpec, ImageSpec, TileSpec
+from edge_runtime.manifest import MOST_TILES, DepthSpec, ImageSpec, TileSpec
 from edge_runtime.model_depth import relative_from_metric
 from edge_runtime.records import F32, U8, Depth, RelativeDepth, ViewTiles
 
@@ -88,8 +88,8 @@ def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:
     if max_tiles is None or spec.mode == "resize":
         return spec
     floor = _s2_factor(spec) ** 2 if spec.mode == "dynamic_s2" else 1
-    if max_tiles < floor:
-        raise ConfigError(f"--max-tiles {max_tiles} is too small: image mode {spec.mode} needs {floor} or more")
+    if not floor <= max_tiles <= MOST_TILES:
+        raise ConfigError(f"--max-tiles {max_tiles} is outside {floor} to {MOST_TILES}, the range of mode {spec.mode}")
     return replace(spec, min_tiles=min(spec.min_tiles, max_tiles), max_tiles=max_tiles)
 
 

@@ -231,6 +231,13 @@ def test_the_environment_names_the_bundle(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert default_bundle() == tmp_path
 
 
+def test_the_machines_bundle_comes_before_the_shipped_one(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROBOREFER_BUNDLE", raising=False)
+    assert default_bundle() == shipped_bundle()
+    monkeypatch.setattr(bundles, "SYSTEM_BUNDLE", copy)
+    assert default_bundle() == copy
+
+
 def test_the_shipped_bundle_opens() -> None:
     opened = open_bundle(shipped_bundle())
     assert opened.manifest == read_manifest(json.loads((opened.path / "manifest.json").read_text()))

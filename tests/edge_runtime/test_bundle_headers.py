@@ -155,3 +155,25 @@ def test_a_manifest_of_two_scales_is_read() -> None:
 )
 def test_the_context_is_the_smaller_of_what_both_can(tokenizer: float | None, positions: int, tokens: int) -> None:
     assert context_limit(tokenizer, positions) == tokens
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("dims",), [], "manifest.dims: expected an object"),
+        (("files",), [], "manifest.files: expected an object"),
+        (("image", "mode"), "zoom", "manifest.image.mode: expected one of"),
+        (("image", "rgb", "mean"), "half", "manifest.image.rgb.mean: expected a list"),
+        (("image", "rgb", "mean"), [0.5, 0.5], "expected a list of 3"),
+        (("image", "max_tiles"), True, "manifest.image.max_tiles: expected a int"),
+        (("tokens", "stop"), ["<|im_end|>"], r"manifest.tokens.stop\[0\]: expected a int"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_place(path: tuple[str, ...], value: Any, words: str) -> None:
+    data = json.loads((shipped_bundle() / "manifest.json").read_text())
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(BundleInvalid, match=words):
+        read_manifest(data)

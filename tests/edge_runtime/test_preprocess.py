@@ -114,10 +114,12 @@ def test_normalisation_follows_mean_and_std() -> None:
 def test_tile_budget_is_a_knob_with_a_floor() -> None:
     assert with_max_tiles(spec("dynamic"), 3).max_tiles == 3
     assert with_max_tiles(spec("resize"), 3) == spec("resize")
-    with pytest.raises(ConfigError, match="needs 9 or more"):
+    with pytest.raises(ConfigError, match="outside 9 to 64"):
         with_max_tiles(spec("dynamic_s2"), 8)
-    with pytest.raises(ConfigError, match="needs 1 or more"):
+    with pytest.raises(ConfigError, match="outside 1 to 64"):
         with_max_tiles(spec("dynamic"), 0)
+    with pytest.raises(ConfigError, match="outside 1 to 64"):
+        with_max_tiles(spec("dynamic"), 10**8)
 
 
 # --- metric depth to the model's picture --------------------------------------------------------------
