@@ -69,7 +69,8 @@ def refer(request: ReferRequest, model: ModelChoice) -> None:
 
     Raises:
         NoValidAnswer: The answer has no valid point, or none with the asked confidence; it was printed.
-        EdgeError: Anything else that went wrong, before anything was written.
+        StorageError: The picture could not be written; the answer was printed all the same.
+        EdgeError: Anything else that went wrong, before anything was printed or written.
     """
     if request.out is not None:
         check_picture_path(request.out)

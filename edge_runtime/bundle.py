@@ -296,5 +296,4 @@ __all__ = [
     "manifest_sha256",
     "open_bundle",
     "shipped_bundle",
-    "storage_errors",
 ]

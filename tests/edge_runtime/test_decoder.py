@@ -263,6 +263,7 @@ def test_close_twice(gguf: Path) -> None:
     decoder = opened(gguf)
     decoder.generate(PROMPT, max_tokens=2)
     decoder.close()
+    assert decoder._sequence is None
     decoder.close()
 
 

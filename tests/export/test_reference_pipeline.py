@@ -1,11 +1,8 @@
 """Every recorded case through an exported bundle and the robot's Pipeline, stage by stage, to the text."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,35 +27,14 @@ from edge_runtime.records import (
     ViewTiles,
 )
 from export.gguf_decoder import write_gguf
+from tests.recordings import GOLDEN, all_cases, arrays, record
 
 pytestmark = pytest.mark.reference
 
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 
 # Promised is 1e-3 of scale for a graph; the slips that the golden README names show at 4e-5 and more.
 ENCODER_TOLERANCE = 2e-5
 F32_TOLERANCE, F16_TOLERANCE = 5e-4, 2e-2
-
-
-@cache
-def record(variant: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / variant / "golden.json").read_text())
-    return found
-
-
-@cache
-def arrays(variant: str) -> Any:
-    return dict(np.load(GOLDEN / variant / "golden.npz"))
-
-
-def all_cases() -> Iterator[Any]:
-    """Every case of every variant; one placeholder, to be skipped by name, where there are no recordings."""
-    if not GOLDEN.is_dir():
-        yield pytest.param(("A", "rgb"), id="recordings-absent")
-        return
-    for variant in "ABCD":
-        for name in record(variant)["cases"]:
-            yield pytest.param((variant, name), id=f"{variant}-{name}")
 
 
 @dataclass(frozen=True)

@@ -159,4 +159,7 @@ def test_a_stop_that_hangs_is_left_behind(camera: PluggedIn, monkeypatch: pytest
     monkeypatch.setattr(realsense, "CLOSE_LIMIT_S", 0.05)
     with open_camera("realsense") as opened:
         opened.read()
+    stuck = [thread for thread in threading.enumerate() if thread.name == "realsense-stop"]
+    assert len(stuck) == 1  # we went on without it
     release.set()
+    stuck[0].join(5.0)

@@ -1,10 +1,8 @@
 """Every stage of the torch model against what the reference implementation recorded, from parts to text."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from edge_runtime.records import DepthPart, ImagePart, Modality, Part, RelativeDepth, TextPart
+from tests.recordings import GOLDEN, all_cases, arrays, record
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.inputs import ModelInputs, answer, prepare
 from train.model.vision_tower import VisionTower
@@ -27,33 +26,10 @@ pytestmark = pytest.mark.reference
 EMBED_TOLERANCE = 1e-5
 LOGIT_TOLERANCE = 5e-4
 
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
-
-
-@cache
-def record(variant: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / variant / "golden.json").read_text())
-    return found
-
-
-@cache
-def arrays(variant: str) -> Any:
-    return np.load(GOLDEN / variant / "golden.npz")
-
 
 @cache
 def loaded(variant: str) -> Checkpoint:
     return load_checkpoint(GOLDEN / variant / "checkpoint")
-
-
-def all_cases() -> Iterator[Any]:
-    """Every case of every variant; one placeholder, to be skipped by name, where there are no recordings."""
-    if not GOLDEN.is_dir():
-        yield pytest.param(("A", "rgb"), id="recordings-absent")
-        return
-    for variant in "ABCD":
-        for name in record(variant)["cases"]:
-            yield pytest.param((variant, name), id=f"{variant}-{name}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import storage_errors
+from hardware.storage import storage_errors
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 760, 240, 46, 26, 62
 _COLOURS = ("#0b6fa4", "#d1495b", "#3a7d44", "#8a5a9e", "#c98a1b")

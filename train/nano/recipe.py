@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_runtime.bundle import storage_errors
 from edge_runtime.errors import CheckpointError
+from hardware.storage import storage_errors
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.nano.coordinates import answer_text
 from train.nano.evaluate import DepthInput, answer_lines, ask, summary

@@ -24,8 +24,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_runtime.bundle import storage_errors
 from edge_runtime.errors import CheckpointError
+from hardware.storage import storage_errors
 from train.nano.records import Bools, Labels, NanoQuestion, NanoScene
 
 SHARD_SCENES = 64

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_runtime.bundle import storage_errors
 from edge_runtime.errors import CheckpointError
+from hardware.storage import storage_errors
 from train.nano.batches import BatchMaker
 from train.nano.network import Network
 from train.nano.optimiser import Optimiser, rate_share
