@@ -20,7 +20,12 @@ from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.stdout import make_usable
 
 # One line of help for each verb that lives outside the robot packages: listing must not import them.
-WORKSTATION_VERBS = {"export": "Turn a RoboRefer checkpoint into a bundle, with a parity report."}
+WORKSTATION_VERBS = {
+    "export": "Turn a RoboRefer checkpoint into a bundle, with a parity report.",
+    "quantize": "Turn a bundle into a smaller one that points at the same things.",
+    "train": "Simulate data, train models.",
+    "bench": "Measure accuracy and speed against the full-precision reference.",
+}
 VERB_GROUP = "roborefer_edge.verbs"
 INTERRUPTED = 130
 
@@ -193,7 +198,10 @@ def _add_workstation_verbs(arguments: Sequence[str]) -> None:
     asked = next((a for a in arguments if not a.startswith("-")), None)
     for verb, help_line in WORKSTATION_VERBS.items():
         command = _load_verb(verb) if verb == asked else _only_listed
-        app.command(verb, short_help=help_line)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=verb, short_help=help_line)
+        else:
+            app.command(verb, short_help=help_line)(command)
 
 
 def _only_listed() -> None:
@@ -201,7 +209,7 @@ def _only_listed() -> None:
 
 
 def _load_verb(verb: str) -> Callable[..., Any]:
-    """The function behind a verb's entry point.
+    """The function, or the group of them, behind a verb's entry point.
 
     Raises:
         ConfigError: Its packages are not installed here.

@@ -10,7 +10,7 @@ from tests.contracts.readme_tree import REPOSITORY
 
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 450
-FOLDERS = ("hardware", "edge_runtime", "train", "export", "tests")
+FOLDERS = ("hardware", "edge_runtime", "train", "export", "quantize", "bench", "tests")
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
 
 

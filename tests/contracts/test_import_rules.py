@@ -16,8 +16,19 @@ from packaging.utils import canonicalize_name
 
 from tests.contracts.check_wheels import REPOSITORY, declared
 
-PACKAGES = ("hardware", "edge_runtime", "train", "export")
-HEAVY = {"torch", "transformers", "onnxruntime", "llama_cpp", "pyrealsense2", "cv2", "train", "export"}
+PACKAGES = ("hardware", "edge_runtime", "train", "export", "quantize", "bench")
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "llama_cpp",
+    "pyrealsense2",
+    "cv2",
+    "train",
+    "export",
+    "quantize",
+    "bench",
+}
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -55,6 +66,9 @@ def test_rules_hold_for_the_tree_as_it_is(copied_tree: Path) -> None:
         ("train/model/vlm.py", "import hardware.camera.stream", "train imports of the robot only"),
         ("train/model/vlm.py", "import export", "train imports of the robot only"),
         ("export/gguf_decoder.py", "import edge_runtime.cache", "export imports of the robot only"),
+        ("quantize/cli.py", "import train.checkpoint", "quantize imports of the robot only"),
+        ("quantize/cli.py", "import edge_runtime.loop", "quantize imports of the robot only"),
+        ("bench/cli.py", "import torch", "bench reaches torch only through bench.reference"),
     ],
 )
 def test_each_rule_bites(copied_tree: Path, module: str, line: str, contract: str) -> None:
@@ -103,7 +117,14 @@ def third_party_imports(package: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("hardware", ["realsense"]), ("edge_runtime", []), ("train", ["train"]), ("export", ["export"])],
+    [
+        ("hardware", ["realsense"]),
+        ("edge_runtime", []),
+        ("train", ["train"]),
+        ("export", ["export"]),
+        ("quantize", ["quantize"]),
+        ("bench", ["bench", "train"]),
+    ],  # fmt: skip
 )
 def test_imports_are_declared_dependencies(package: str, extras: list[str]) -> None:
     requirements: list[Requirement] = declared() + [r for extra in extras for r in declared(extra)]

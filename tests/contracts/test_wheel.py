@@ -60,7 +60,7 @@ def run(*command: str, cwd: Path) -> str:
 def test_wheel_holds_the_packages_and_the_bundle_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"hardware", "edge_runtime", "train", "export"}
+    assert tops == {"hardware", "edge_runtime", "train", "export", "quantize", "bench"}
     assert "edge_runtime/default_bundle/manifest.json" in names
     assert "hardware/deploy/build_llama.sh" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -1,0 +1,1 @@
+"""Measures bundles against the full-precision reference: accuracy, latency, memory, and what to conclude."""
