@@ -13,6 +13,7 @@ from train.nano.preset import PRESETS
 from train.nano.recipe import Recipe, Run, Worlds
 from train.nano.stages import STAGES, smoke_stages
 from train.nano.world import SimulatedWorld
+from train.simulator.scene import SceneConfig
 
 # Far from any seed somebody would choose beside their first.
 _EVAL_SEED_STEP, _PICTURES_SEED_STEP = 1_000_003, 2_000_003
@@ -78,7 +79,7 @@ def _worlds(recipe: Recipe) -> Worlds:
     return Worlds(
         train,
         pictures=replace(train, seed=train.seed + _PICTURES_SEED_STEP, locations=0, placements=0),
-        held_out=replace(train, seed=train.seed + _EVAL_SEED_STEP, with_masks=True),
+        held_out=replace(train, seed=train.seed + _EVAL_SEED_STEP, with_masks=True, config=SceneConfig(held_out=True)),
     )
 
 

@@ -34,7 +34,7 @@ F64 = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 # Share of scenes with 3, 4, ... 10 objects.
-COUNT_WEIGHTS = {3: 0.05, 4: 0.08, 5: 0.13, 6: 0.17, 7: 0.19, 8: 0.16, 9: 0.12, 10: 0.10}
+COUNT_WEIGHTS = {3: 0.05, 4: 0.09, 5: 0.20, 6: 0.22, 7: 0.20, 8: 0.13, 9: 0.07, 10: 0.04}
 GAP_M = 0.008
 EDGE_MARGIN_M = 0.01
 SCALE = (0.86, 1.16)
@@ -130,7 +130,7 @@ class _Builder:
         self.table = table
         self.placed: list[Posed] = []
         self.middle = self._draw_middle()
-        self.spread_m = rng.uniform(0.11, 0.20)
+        self.spread_m = rng.uniform(0.09, 0.17)
 
     def furnish(self, count: int) -> None:
         """Start with a container or a flat thing, and put something into or onto it."""

@@ -18,8 +18,8 @@ Rng = np.random.Generator
 
 ELEVATION_DEG = (30.0, 70.0)
 NEAREST_M, FARTHEST_M = 0.38, 2.2
-MARGIN = 0.05  # of the picture, kept free around the things
-STRETCH = (1.0, 1.18)
+MARGIN = 0.03  # of the picture, kept free around the things
+STRETCH = (1.0, 1.12)
 ROLL_DEG = 3.0
 
 

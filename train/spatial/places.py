@@ -24,7 +24,7 @@ CLEARANCE_M = 0.01  # kept free around every footprint
 TABLE_INSET_M = 0.015  # a hand's breadth is not needed, the rim is not a place
 TRAY_INSET_M = 0.02
 TRAY_FLOOR_M = 0.02  # what is higher above a tray's floor than this is its rim
-MIN_SHARE = 0.0015  # of the image
+MIN_SHARE = 0.005  # of the image
 MIN_INNER_SHARE = 0.006  # of the image width: pixels of free space around the target
 MIN_AREA_M2 = 0.0009  # 3 x 3 cm
 

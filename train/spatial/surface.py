@@ -27,9 +27,9 @@ CENTRE_SHARE, CENTRE_M = 0.17, (0.06, 0.15)  # radius around the middle
 MAYBE = 1.6  # a thing is surely not at a place only beyond this many times its size
 
 SECTOR_HALF_DEG = 45.0
-SECTOR_MIN_REACH_M = 0.20  # from the anchor's centre, or twice the radius of its footprint
+SECTOR_MIN_REACH_M = 0.24  # from the anchor's centre, or twice the radius of its footprint
 SECTOR_MAX_GAP_M = 0.20  # but no farther beyond the footprint than this
-CORRIDOR_HALF_M = (0.03, 0.07)
+CORRIDOR_HALF_M = (0.04, 0.09)
 CORRIDOR_TRIM = 0.12  # share of the gap left out next to each anchor
 CORRIDOR_GAP_M = (0.06, 0.5)
 
