@@ -124,7 +124,7 @@ def third_party_imports(package: str) -> dict[str, str]:
         ("export", ["export"]),
         ("quantize", ["quantize"]),
         ("bench", ["bench", "train"]),
-    ],  # fmt: skip
+    ],
 )
 def test_imports_are_declared_dependencies(package: str, extras: list[str]) -> None:
     requirements: list[Requirement] = declared() + [r for extra in extras for r in declared(extra)]
