@@ -80,9 +80,9 @@ def carrot(rng: Rng) -> Shape:
 
 def egg(rng: Rng) -> Shape:
     """An egg on its side."""
-    r = within(rng, 0.023, 0.026)
+    r, slender, taper = within(rng, 0.022, 0.027), within(rng, 1.22, 1.42), within(rng, 0.10, 0.18)
     z = np.linspace(-1, 1, 13)
-    profile = [(r * np.sqrt(max(1e-4, 1 - a * a)) * (1 - 0.14 * a), a * r * 1.32) for a in z]
+    profile = [(r * np.sqrt(max(1e-4, 1 - a * a)) * (1 - taper * a), a * r * slender) for a in z]
     return shape([Part(lathe(profile, slices=18).turned("y", 90).moved(z=r))])
 
 

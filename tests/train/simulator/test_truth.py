@@ -121,7 +121,9 @@ def test_supports_and_containers_are_what_the_boxes_say(samples) -> None:
             else:
                 contained += 1
                 assert obj.container == host.id
-                assert host.bottom_m < obj.bottom_m < host.top_m
+                assert obj.bottom_m < host.top_m
+                # The box of a tapered thing on its side is tilted, and its lowest corner is not part of the thing.
+                assert host.bottom_m < (obj.centre_m[2] if obj.lying else obj.bottom_m)
     assert stacked >= 5
     assert contained >= 5
 

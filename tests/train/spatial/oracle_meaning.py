@@ -95,7 +95,7 @@ def in_sector(oracle, anchor, axis, xy, slack_m):
     d = xy - anchor.centre_m[:2]
     away = math.hypot(*d)
     radius = oracle.radius(anchor)
-    reach = min(max(0.2, 2 * radius), radius + 0.2)
+    reach = min(max(0.24, 2 * radius), radius + 0.2)
     turned = abs(math.atan2(d[0] * axis[1] - d[1] * axis[0], float(d @ axis)))
     if away < 1e-9 or turned > math.pi / 4 - slack_m / away:
         return False
@@ -108,7 +108,7 @@ def in_corridor(oracle, anchors, xy, slack_m):
     low = max(float((corner - start) @ unit) for corner in oracle.rectangle(anchors[0]))
     high = min(float((corner - start) @ unit) for corner in oracle.rectangle(anchors[1]))
     trim = 0.12 * (high - low)
-    half = min(max(min(oracle.radius(a) for a in anchors), 0.03), 0.07)
+    half = min(max(min(oracle.radius(a) for a in anchors), 0.04), 0.09)
     along = float((xy - start) @ unit)
     across = math.dist(xy, start + along * unit)
     return low + trim + slack_m <= along <= high - trim - slack_m and across <= half - slack_m
