@@ -14,7 +14,7 @@ def test_nano_fits_its_bounds() -> None:
     sizes = dims(checkpoint)
     assert sizes.decoder_width % 256 == NANO.mlp % 256 == 0  # K-quants want blocks of 256
     assert 224 <= NANO.tile_px <= 336
-    assert sizes.tokens_per_tile == 100
+    assert sizes.tokens_per_tile == 64
     assert sizes.context_tokens >= 2048
 
 
