@@ -47,6 +47,7 @@ class ClipConfig:
     lens: Lens = LENSES[0]
     sweep_deg: float = 25.0  # how far the camera goes round
     rise_m: float = 0.05  # how far it rises or sinks
+    closed: bool = False  # the camera ends where it began, on an ellipse, so that the clip can be played in a loop
     movers: int = 1  # things that slide
     noisy: bool = True
     rgb_format: RgbFormat = "jpg"
@@ -81,10 +82,12 @@ def clip_samples(renderer: Renderer, seed: int, config: ClipConfig, scenes: Scen
         camera = draw_camera(rng, scene, config.lens)
         sweep, rise = math.copysign(config.sweep_deg, rng.random() - 0.5), rng.uniform(-1, 1) * config.rise_m
         middle = np.mean([posed.centre_m for posed in scene.objects], axis=0)
-        views = [orbit(camera, middle, sweep * (_ease(s) - 0.5), rise * s) for s in _shares(config.frames)]
-        ends = (_sample(renderer, _after(scene, slides, s), v) for s, v in ((0.0, views[0]), (1.0, views[-1])))
-        if len(slides) == config.movers and all(all_visible(e.graph.instance_mask, len(scene.objects)) for e in ends):
-            for share, view in zip(_shares(config.frames), views, strict=True):
+        rise = math.copysign(config.rise_m, rise) if config.closed else rise  # a flat ellipse would show views twice
+        shares = _shares(config)
+        views = [orbit(camera, middle, *_turn_and_rise(s, sweep, rise, config.closed)) for s in shares]
+        probes = (_sample(renderer, _after(scene, slides, shares[k]), views[k]) for k in _probed(config))
+        if len(slides) == config.movers and all(all_visible(p.graph.instance_mask, len(scene.objects)) for p in probes):
+            for share, view in zip(shares, views, strict=True):
                 yield _sample(renderer, _after(scene, slides, share), view)
             return
     raise SceneImpossible(
@@ -101,7 +104,7 @@ def write_clip(out: Path, samples: Iterator[Sample], *, seed: int, config: ClipC
     lines, masks = [], []
     with ReplayWriter(out, name=f"simulated clip {seed}", rgb_format=config.rgb_format) as writer:
         for index, sample in enumerate(samples):
-            writer.write(_frame(sample, index, seed, config))
+            writer.write(frame_of(sample, index, seed, config))
             lines.append(json.dumps(scene_line(index, sample)))
             masks.append((sample.graph.instance_mask + 1).astype(np.uint8))
         writer.finish()
@@ -177,7 +180,8 @@ def _sample(renderer: Renderer, scene: Scene, camera: CameraPose) -> Sample:
     return sample_of(scene, camera, renderer.rgb(camera), mask, depth)
 
 
-def _frame(sample: Sample, index: int, seed: int, config: ClipConfig) -> Frame:
+def frame_of(sample: Sample, index: int, seed: int, config: ClipConfig) -> Frame:
+    """Frame `index` of a clip as a camera gives it."""
     camera = sample.graph.camera
     depth_m = noisy_depth(sample.depth_m, rng_of(seed, 1 + index)) if config.noisy else sample.depth_m
     lens = Intrinsics(camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
@@ -195,8 +199,22 @@ def _frame(sample: Sample, index: int, seed: int, config: ClipConfig) -> Frame:
     )
 
 
-def _shares(frames: int) -> list[float]:
-    return [k / max(frames - 1, 1) for k in range(frames)]
+def _shares(config: ClipConfig) -> list[float]:
+    """How far each frame is on the way; on a closed one the last frame is a step short of the first."""
+    steps = config.frames if config.closed else config.frames - 1
+    return [k / max(steps, 1) for k in range(config.frames)]
+
+
+def _probed(config: ClipConfig) -> tuple[int, ...]:
+    """Frames in which everything must be visible: both ends, or four points of a round."""
+    return tuple(k * config.frames // 4 for k in range(4)) if config.closed else (0, config.frames - 1)
+
+
+def _turn_and_rise(share: float, sweep_deg: float, rise_m: float, closed: bool) -> tuple[float, float]:
+    if closed:
+        angle = 2 * math.pi * share
+        return sweep_deg / 2 * math.cos(angle), rise_m / 2 * math.sin(angle)
+    return sweep_deg * (_ease(share) - 0.5), rise_m * share
 
 
 def _ease(share: float) -> float:
