@@ -3,11 +3,104 @@
 Nothing heavy is imported until a measurement really starts, so that help stays quick.
 """
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from edge_runtime.cli import AsJson, BundleOption, MaxTiles, Threads
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+# --- flags that several verbs share -------------------------------------------------------------------
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="Folder in the layout of RefSpatial-Bench, one split of it, or parquet files."),
+]
+SplitOption = Annotated[list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Questions per split, drawn with --seed; a larger limit keeps these.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the questions that --limit keeps, and of random baselines.")]
+ModalityOption = Annotated[
+    str | None, typer.Option(help="rgb or rgbd; default: rgbd where dataset and bundle both have depth.")
+]
 
 
 @app.callback()
 def _root() -> None:
     """Measure accuracy and speed of a bundle against the full-precision reference."""
+
+
+@app.command()
+def accuracy(
+    data: DataArgument,
+    bundle: BundleOption = None,
+    url: Annotated[str | None, typer.Option(help="Ask this RoboRefer server, e.g. http://robot:25547.")] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help='Name of the server\'s model; one with "Depth" in it is asked with depth.')
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Ask what knows nothing: centre, blank (bundle without picture), random-object.")
+    ] = None,
+    answers: Annotated[Path | None, typer.Option(help="Score this file of answers and ask nobody.")] = None,
+    style: Annotated[
+        str, typer.Option(help="How answers write points: tuples, or qwen (JSON in thousandths).")
+    ] = "tuples",
+    split: SplitOption = None,
+    modality: ModalityOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Break down by this field of question.json too; repeatable.")
+    ] = None,
+    absent_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Less sure than this means: the object is not there.")
+    ] = 0.5,
+    max_tiles: MaxTiles = None,
+    no_grammar: Annotated[bool, typer.Option("--no-grammar", help="Let the model write freely.")] = False,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for one answer of --url.")] = 120.0,
+    threads: Threads = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for answers.jsonl and report.json; a stopped run goes on from there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How often the points are inside the mask, by a strict scorer and by upstream's."""
+    from bench.accuracy import AccuracyRequest, measure, style_named
+    from bench.accuracy_report import lines_of
+    from bench.subjects import SubjectChoice
+    from edge_runtime.terminal import say, say_json
+
+    choice = SubjectChoice(
+        bundle=bundle,
+        url=url,
+        baseline=baseline,
+        modality=modality,
+        model_name=model_name,
+        max_tiles=max_tiles,
+        grammar=not no_grammar,
+        seed=seed,
+        threads=threads,
+        timeout_s=timeout_s,
+    )
+    report = measure(
+        AccuracyRequest(
+            data=data,
+            subject=choice,
+            answers=answers,
+            splits=tuple(split or ()),
+            limit=limit,
+            seed=seed,
+            style=style_named(style),
+            by=tuple(by or ()),
+            absent_threshold=absent_threshold,
+            out=out,
+        )
+    )
+    if as_json:
+        say_json(report)
+        return
+    for line in lines_of(report):
+        say(line)

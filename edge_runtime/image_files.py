@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edge_runtime.errors import DepthError, ImageError
@@ -61,6 +62,43 @@ def decode_image(data: bytes, *, name: str, upright: bool = True) -> U8:
             turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
         rgb: U8 = np.array(turned.convert("RGB"))
         return rgb
+
+
+def decode_as_stored(data: bytes, *, name: str) -> U8:
+    """The pixels as they lie in the file, whatever EXIF says: masks of a benchmark belong to these.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ImageError: As for `read_image`.
+    """
+    with _opened(data, name) as image:
+        return np.array(image.convert("RGB"))
+
+
+def decode_mask(data: bytes, *, name: str) -> npt.NDArray[np.bool_]:
+    """Where the first channel of a picture is not zero, as stored; of a palette picture, its indices.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        ImageError: As for `read_image`.
+    """
+    with _opened(data, name) as image:
+        values = np.asarray(image)
+    return (values if values.ndim == 2 else values[..., 0]) != 0
+
+
+def size_as_stored(data: bytes, *, name: str) -> tuple[int, int]:
+    """(width, height) of a picture from its header; pass its first 64 KiB or more.
+
+    Raises:
+        ImageError: Not a picture, or outside the size limits.
+    """
+    with _opened(data, name) as image:
+        return image.size
 
 
 def read_depth(path: Path, *, unit_m: float, image_size: tuple[int, int]) -> Depth:
