@@ -33,6 +33,7 @@ from hardware.storage import check_target, replace_folder, storage_errors
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 DECODER = "decoder.gguf"
+RUN_LOG = "quantize_log.json"  # how long a run took differs each time, so the manifest does not name it
 SYSTEM_BUNDLE = Path("/var/lib/roborefer-edge/bundle")
 
 _CHUNK = 1 << 20
@@ -264,7 +265,7 @@ class BundleWriter:
             self._staging = None
 
     def _entries(self) -> Mapping[str, FileEntry]:
-        files = sorted(p for p in self.path.iterdir() if p.name != MANIFEST)
+        files = sorted(p for p in self.path.iterdir() if p.name not in (MANIFEST, RUN_LOG))
         return {p.name: FileEntry(sha256=file_sha256(p), bytes=p.stat().st_size) for p in files}
 
 

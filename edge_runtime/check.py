@@ -8,7 +8,7 @@ from typing import Any
 from edge_runtime.bundle import DECODER, GOLDEN, Bundle, open_bundle
 from edge_runtime.errors import BundleInvalid, EdgeError
 from edge_runtime.golden import GoldenCase, read_golden
-from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, run_case
+from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, doubtful_margin, run_case
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.pipeline import Pipeline
 
@@ -80,10 +80,11 @@ def _check_numbers(bundle: Bundle) -> tuple[list[Finding], dict[str, str]]:
     cases = read_golden(bundle.file(GOLDEN))
     if not cases:
         raise BundleInvalid(f"{bundle.path / GOLDEN} holds no case; export the bundle again")
-    kv_type, margin = decoder_precision(bundle)
+    kv_type, _ = decoder_precision(bundle)
     findings: list[Finding] = []
     with Pipeline.open(bundle.path, kv_type=kv_type) as pipeline:
         for case in cases:
+            margin = doubtful_margin(bundle, case)
             findings += _findings(case, run_case(pipeline, case, doubtful_margin=margin), bundle)
         ran_on = pipeline.encoders.providers[0]
     graphs = sorted(n for n in bundle.manifest.files if n.endswith(".onnx"))
@@ -104,10 +105,17 @@ def _findings(case: GoldenCase, result: CaseResult, bundle: Bundle) -> Iterator[
     yield Finding(
         f"{case.name}/prompt", ok=result.prompt_equal, detail=f"text and ids of {len(case.prompt_ids)} tokens"
     )
-    greedy = f"{result.tokens} greedy tokens" + (
-        f", other choice at steps {list(result.flips)}" if result.flips else ""
-    )
-    yield Finding(f"{case.name}/greedy", ok=not result.flips, detail=greedy)
+    yield Finding(f"{case.name}/greedy", ok=not result.flips, detail=_greedy_detail(result, bundle))
+
+
+def _greedy_detail(result: CaseResult, bundle: Bundle) -> str:
+    quantized = bundle.manifest.lineage.parent_sha256 is not None
+    detail = f"{result.tokens} greedy tokens"
+    if quantized:
+        detail += f", {result.same_tokens} as the full-precision model chooses"
+    if result.flips:
+        detail += f", other choice at steps {list(result.flips)}"
+    return detail
 
 
 def _failed(name: str, error: EdgeError) -> Finding:

@@ -35,6 +35,7 @@ class CaseResult:
     errors: Mapping[str, float]  # stage -> max|found - golden| / max|golden|
     prompt_equal: bool  # text and token ids, exactly
     tokens: int  # greedy tokens compared
+    same_tokens: int  # of them, how many this bundle prefers too
     flips: tuple[int, ...]  # steps where another token won although the margin allows no doubt
 
     @property
@@ -46,6 +47,19 @@ class CaseResult:
 def decoder_precision(bundle: Bundle) -> tuple[KvType, float]:
     """KV cache type and margin for a fair comparison: exact for an F32 decoder, else as on the robot."""
     return ("f32", MARGIN_F32) if bundle.manifest.recipe == "fp32" else ("f16", MARGIN_F16)
+
+
+def doubtful_margin(bundle: Bundle, case: GoldenCase) -> float:
+    """Margin below which a step of a case may turn out otherwise.
+
+    The golden values of a quantized bundle are its full-precision parent's. An error of e on every logit can turn round
+    a choice between two that are 2 e apart, so what its tolerance allows for the logits decides.
+    """
+    _, rounding = decoder_precision(bundle)
+    tolerance = bundle.manifest.tolerances.get("decoder_logits")
+    if bundle.manifest.lineage.parent_sha256 is None or tolerance is None:
+        return rounding
+    return max(rounding, 2.0 * tolerance.limit * case.logits.scale)
 
 
 def run_case(pipeline: Pipeline, case: GoldenCase, *, doubtful_margin: float) -> CaseResult:
@@ -77,6 +91,7 @@ def run_case(pipeline: Pipeline, case: GoldenCase, *, doubtful_margin: float) ->
         errors=errors,
         prompt_equal=prompt.text == case.prompt_text and _ids_equal(case, segments, pipeline.bundle),
         tokens=len(case.greedy_ids),
+        same_tokens=int((logits.argmax(axis=-1) == case.greedy_ids).sum()),
         flips=flips(case, logits, doubtful_margin),
     )
 

@@ -114,7 +114,10 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest error a stage may show against the golden values, and what was measured at export."""
+    """The largest error a stage may show against the golden values, and what was measured when it was written.
+
+    Golden values are always the full-precision model's, so a quantized bundle states larger ones.
+    """
 
     limit: float
     measured: float
@@ -171,6 +174,14 @@ def context_limit(tokenizer_max_length: float | None, max_position_embeddings: i
     more than `max_position_embeddings`. Tokenizers without a limit say None or 1e30.
     """
     return int(min(tokenizer_max_length or math.inf, max_position_embeddings))
+
+
+def rounded_up(error: float) -> float:
+    """An error to two significant digits, never smaller: the digits behind change with the number of threads."""
+    if error <= 0.0 or not math.isfinite(error):
+        return error
+    step = 10.0 ** (math.floor(math.log10(error)) - 1)
+    return float(f"{math.ceil(error / step - 1e-9) * step:.2g}")
 
 
 # --- do the values fit each other? ---------------------------------------------------------------------

@@ -4,7 +4,6 @@ What the robot must know about the model comes from `train/specs.py`; this modul
 measured errors. Files and their hashes are filled in by the bundle writer.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.errors import CheckpointError
-from edge_runtime.manifest import SCHEMA_VERSION, DepthSpec, Lineage, Manifest, Tolerance
+from edge_runtime.manifest import SCHEMA_VERSION, DepthSpec, Lineage, Manifest, Tolerance, rounded_up
 from train.checkpoint import Checkpoint
 from train.specs import dims, image_spec, prompt_spec, token_spec
 
@@ -94,14 +93,6 @@ def folder_of(checkpoint: Checkpoint) -> Path:
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that write a bundle."""
     return {name: found for name in _WRITERS if (found := _version(name)) is not None}
-
-
-def rounded_up(error: float) -> float:
-    """An error to two significant digits, never smaller: the digits behind change with the number of threads."""
-    if error <= 0.0 or not math.isfinite(error):
-        return error
-    step = 10.0 ** (math.floor(math.log10(error)) - 1)
-    return float(f"{math.ceil(error / step - 1e-9) * step:.2g}")
 
 
 def _version(name: str) -> str | None:

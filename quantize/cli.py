@@ -3,16 +3,84 @@
 Nothing heavy is imported until the work really starts, so that help stays quick.
 """
 
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from edge_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quantize.assemble import QuantizeResult
 
 
 def quantize(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Full-precision bundle, as export writes it.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")] = "cpu-int8",
+    name: Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
+    ] = False,
 ) -> None:
-    """Turn a bundle into a smaller one."""
-    raise NotImplementedError((bundle, out, recipe))
+    """Turn a bundle into a smaller one, and say how far it is from its parent."""
+    try:
+        from quantize.assemble import STEPS, quantize_bundle
+        from quantize.recipes import recipe_named
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"quantize needs {error.name}, which is not installed here; run on the workstation: "
+            "pip install 'roborefer-edge[quantize]'"
+        ) from error
+
+    chosen = recipe_named(recipe)
+    with _progress(STEPS) as begin:
+        result = quantize_bundle(bundle, out, chosen, name=name, progress=begin)
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json()) + "\n")
+    else:
+        _show(result)
+
+
+@contextmanager
+def _progress(steps: tuple[str, ...]) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(steps[0], total=len(steps))
+
+        def begin(step: str) -> None:
+            bar.update(task, description=step, completed=steps.index(step))
+
+        yield begin
+
+
+def _show(result: "QuantizeResult") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    manifest = result.bundle.manifest
+    table = Table("stage", "largest error", "limit", title="distance from the full-precision parent")
+    table.title_justify = "left"
+    for stage, tolerance in manifest.tolerances.items():
+        table.add_row(stage, f"{tolerance.measured:.1e}", f"{tolerance.limit:.1e}")
+    console = Console(highlight=False)
+    console.print(table)
+    share = result.bundle.bytes / result.parent.bytes
+    console.print(
+        f"{result.errors.same_tokens} of {result.errors.tokens} golden tokens as the parent chooses them\n"
+        f"bundle   {result.bundle.path}  ({result.bundle.bytes / 2**20:.1f} MiB, {share:.0%} of the parent, "
+        f"{manifest.recipe})\n"
+        f"time     {result.duration_s:.1f} s, peak {result.peak_mib:.0f} MiB",
+        soft_wrap=True,
+        markup=False,
+    )
