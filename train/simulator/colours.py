@@ -76,6 +76,21 @@ def paint(word: str, rng: np.random.Generator, *, held_out: bool = False) -> F64
     return np.array(colorsys.hsv_to_rgb((hue % 360) / 360, saturation, value))
 
 
+def is_held_out_paint(word: str, rgb: F64) -> bool:
+    """Whether a paint of that word is one of those kept back for testing.
+
+    Raises:
+        KeyError: not one of COLOUR_WORDS.
+    """
+    area = COLOURS[word]
+    hue, _, value = colorsys.rgb_to_hsv(*(float(channel) for channel in rgb))
+    if area.saturation[1] > 0.2:
+        along = ((hue * 360 - area.hue_deg[0]) % 360) / (area.hue_deg[1] - area.hue_deg[0])
+    else:
+        along = (value - area.value[0]) / (area.value[1] - area.value[0])
+    return int(along * SHADE_BANDS) == HELD_OUT_BAND
+
+
 def finish_rgb(finish: str, body_rgb: F64) -> F64:
     """RGB [3] of a part with that finish on a thing painted `body_rgb`."""
     if finish == "scan":  # its texture holds the colours

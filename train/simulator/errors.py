@@ -17,3 +17,7 @@ class SceneImpossible(DataError):
 
 class ShardInvalid(DataError):
     """A dataset folder is damaged or was made with other settings."""
+
+
+class TrainingOverlap(DataError):
+    """A bench holds something that training may use."""

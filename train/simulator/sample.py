@@ -3,6 +3,7 @@
 Sample i of a seed is the same whatever was made before it and by whichever process.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ class Sample:
     depth_m: F32  # [H, W] exact z in the camera frame
     graph: SceneGraph
     assets: tuple[str, ...] = ()  # key of each object's instance, in the order of graph.objects
+    paints: tuple[tuple[float, float, float], ...] = ()  # RGB 0..1 of each object's body, in the same order
     surface: str = ""  # texture of the table
 
 
@@ -63,6 +65,22 @@ def draw_sample(
     Raises:
         SceneImpossible: no scene with everything visible came up within the allowed tries.
     """
+    return next(draw_views(renderer, seed, index, config, raster, lens))
+
+
+def draw_views(
+    renderer: Renderer,
+    seed: int,
+    index: int,
+    config: SceneConfig = SceneConfig(),  # noqa: B008 (frozen)
+    raster: tuple[int, int] | None = None,
+    lens: Lens | None = None,
+) -> Iterator[Sample]:
+    """The sample that `draw_sample` gives, then up to `VIEW_TRIES` of the same scene from elsewhere.
+
+    Raises:
+        SceneImpossible: as `draw_sample`, at the first.
+    """
     rng = rng_of(seed, index)
     for _ in range(SCENE_TRIES):
         try:
@@ -71,12 +89,23 @@ def draw_sample(
             continue
         renderer.load(scene.objects, scene.surroundings)
         mode = draw_lens(rng) if lens is None else lens
-        for _ in range(VIEW_TRIES):
-            camera = draw_camera(rng, scene, mode, raster)
-            mask, depth = renderer.mask_and_depth(camera)
-            if all_visible(mask, len(scene.objects)):
-                return sample_of(scene, camera, renderer.rgb(camera), mask, depth)
+        first = _view(renderer, rng, scene, mode, raster)
+        if first is not None:
+            yield first
+            others = (_view(renderer, rng, scene, mode, raster) for _ in range(VIEW_TRIES))
+            yield from (view for view in others if view is not None)
+            return
     raise SceneImpossible(f"sample {index} of seed {seed}: something stayed hidden in {SCENE_TRIES} scenes")
+
+
+def _view(renderer: Renderer, rng: Rng, scene: Scene, lens: Lens, raster: tuple[int, int] | None) -> Sample | None:
+    """The loaded scene from a place where everything in it shows; None if none came up."""
+    for _ in range(VIEW_TRIES):
+        camera = draw_camera(rng, scene, lens, raster)
+        mask, depth = renderer.mask_and_depth(camera)
+        if all_visible(mask, len(scene.objects)):
+            return sample_of(scene, camera, renderer.rgb(camera), mask, depth)
+    return None
 
 
 def sample_of(scene: Scene, camera: CameraPose, rgb: U8, mask: I32, depth_m: F32) -> Sample:
@@ -86,6 +115,7 @@ def sample_of(scene: Scene, camera: CameraPose, rgb: U8, mask: I32, depth_m: F32
         depth_m=depth_m,
         graph=graph_of(scene, camera, mask, depth_m),
         assets=tuple(posed.asset.key for posed in scene.objects),
+        paints=tuple((float(r), float(g), float(b)) for r, g, b in (posed.rgb for posed in scene.objects)),
         surface=scene.surroundings.table_solid.texture or "",
     )
 

@@ -154,22 +154,28 @@ def clear_partial(parent: Path) -> int:
 
 def graph_to_json(graph: SceneGraph) -> dict[str, Any]:
     """The graph without its pictures."""
-    camera, table = graph.camera, graph.table
+    camera = graph.camera
     return {
-        "table": {
-            "centre_m": table.centre_m.tolist(),
-            "yaw_rad": table.yaw_rad,
-            "size_m": np.asarray(table.size_m).tolist(),
-        },
+        "table": table_to_json(graph.table),
         "camera": {
             "world_from_camera": camera.world_from_camera.tolist(),
             **{name: getattr(camera, name) for name in ("width", "height", "fx", "fy", "cx", "cy")},
         },
-        "objects": [_object_to_json(obj) for obj in graph.objects],
+        "objects": [object_to_json(obj) for obj in graph.objects],
     }
 
 
-def _object_to_json(obj: SceneObject) -> dict[str, Any]:
+def table_to_json(table: TableTop) -> dict[str, Any]:
+    """A table top as the graph's JSON has it."""
+    return {
+        "centre_m": table.centre_m.tolist(),
+        "yaw_rad": table.yaw_rad,
+        "size_m": np.asarray(table.size_m).tolist(),
+    }
+
+
+def object_to_json(obj: SceneObject) -> dict[str, Any]:
+    """A thing as the graph's JSON has it."""
     return {
         "id": obj.id,
         "noun": obj.noun,

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from train.spatial.questions import Question
 RGB = npt.NDArray[np.uint8]
 
 SPLITS = ("Location", "Placement", "Unseen")
+QUESTIONS_FILE = "question.json"
 MARK_RADIUS_SHARE = 0.02  # of the image width
 MEDIA_RGBD, MEDIA_RGB = "<image> <depth>\n", "<image>\n"
 
@@ -78,6 +79,8 @@ class BenchSample:
     rgb: RGB  # [H, W, 3]
     depth: npt.NDArray[np.uint16] | None = None  # [H, W] millimetres, 0 is a hole
     name: str = ""  # of the picture; samples of one name share its files
+    depth_noisy: npt.NDArray[np.uint16] | None = None  # the same as a sensor would measure it
+    labels: Mapping[str, Any] = field(default_factory=dict)  # further fields of question.json
 
 
 def turn_of(question: Question, with_reasoning: bool = False) -> Turn:
@@ -185,37 +188,58 @@ def _whole_folder(folder: Path):
 
 
 def _write_split(folder: Path, samples: Sequence[BenchSample]) -> None:
-    for part in ("image", "mask"):
-        (folder / part).mkdir(parents=True)
-    entries, written = [], set()
-    for index, sample in enumerate(samples):
-        name = sample.name or f"{index:04d}"
-        if name not in written:
-            _write_pictures(folder, name, sample)
-            written.add(name)
-        _write_mask(folder / "mask" / f"{index:04d}.png", sample.question)
-        entries.append(asdict(_entry(index, name, sample.question)))
-    write_whole(folder / "question.json", json.dumps(entries, ensure_ascii=False, indent=2) + "\n")
-
-
-def _write_pictures(folder: Path, name: str, sample: BenchSample) -> None:
-    Image.fromarray(sample.rgb).save(folder / "image" / f"{name}.png")
-    if sample.depth is not None:
-        (folder / "depth").mkdir(exist_ok=True)
-        Image.fromarray(sample.depth).save(folder / "depth" / f"{name}.png")
-
-
-def _write_mask(path: Path, question: Question) -> None:
-    if question.absent:
+    absent = next((sample.question for sample in samples if sample.question.absent), None)
+    if absent is not None:
         raise ValueError(
-            f"{question.prompt!r} asks for what is not in the scene; a benchmark has a mask for each question"
+            f"{absent.prompt!r} asks for what is not in the scene; a benchmark has a mask for each question"
         )
-    Image.fromarray(question.mask.astype(np.uint8) * 255).save(path)
+    folder.mkdir(parents=True)
+    entries = [write_bench_sample(folder, index, sample) for index, sample in enumerate(samples)]
+    write_questions(folder, entries)
+
+
+def write_bench_sample(folder: Path, index: int, sample: BenchSample) -> dict[str, Any]:
+    """Write the pictures of one question of a split.
+
+    Args:
+        folder: Of the split.
+        index: Its id within the split.
+        sample: May ask for what is absent; its mask is then empty.
+
+    Returns:
+        Its entry in question.json: the fields of RefSpatial-Bench and, behind them, our own labels.
+
+    Raises:
+        OSError: The disk is full or not writable; pictures already written stay.
+    """
+    name = sample.name or f"{index:04d}"
+    pictures = {"image": sample.rgb, "depth": sample.depth, "depth_noisy": sample.depth_noisy}
+    for part, pixels in pictures.items():
+        path = folder / part / f"{name}.png"
+        if pixels is not None and (sample.name == "" or not path.exists()):
+            save_png(path, pixels)
+    save_png(folder / "mask" / f"{index:04d}.png", sample.question.mask.astype(np.uint8) * 255)
+    return {**asdict(_entry(index, name, sample.question)), **sample.labels}
+
+
+def write_questions(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write the question.json of a split.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
+    write_whole(folder / QUESTIONS_FILE, json.dumps(entries, ensure_ascii=False, indent=2) + "\n")
+
+
+def save_png(path: Path, pixels: npt.NDArray[Any]) -> None:
+    """Write a picture (uint8 or uint16); folders on the way are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A line of question.json; the fields of RefSpatial-Bench and, behind them, our own labels."""
+    """The fields of RefSpatial-Bench and two of our own."""
 
     id: int
     object: str

@@ -197,7 +197,7 @@ def test_a_bench_is_written_whole_or_not_at_all(tmp_path, makers, monkeypatch):
     def full_disk(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(formats, "_write_mask", full_disk)
+    monkeypatch.setattr(formats, "save_png", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_bench(tmp_path / "bench", {"Location": samples})
     assert list(tmp_path.iterdir()) == []
