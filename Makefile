@@ -16,12 +16,16 @@ ROBOT := $(VENV)/.stamps/robot-$(KEY)
 WORKSTATION := $(VENV)/.stamps/workstation-$(KEY)
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-# The main job: an instruction and an RGB-D frame become a point. It prints the annotated picture's path.
+# The main job: the live loop on the shipped clip. `make demo-clip` renders the clip anew and writes down which pixels
+# are right for these instructions; `python -m train.simulator.clip $(CLIP) --seed N --list` shows what can be asked.
 CLIP := models/nano/demo
-MAIN_JOB = $(BIN)/roborefer-edge refer $(CLIP)/rgb/000000.jpg "the free area in front of the blue box" \
-	--depth $(CLIP)/depth/000000.png --depth-unit 0.001 --intrinsics $(CLIP)/intrinsics.json --out runs/demo.png
+CLIP_SEED := 21
+INSTRUCTIONS := "Point to the blue cup." \
+	"Point to the purple shoe nearest to the cup." \
+	"Point to the free spot in between the yellow shoe and the toy plane."
+MAIN_JOB = $(BIN)/roborefer-edge run --camera $(CLIP) --out runs/demo.png $(INSTRUCTIONS)
 
-.PHONY: help demo test test-slow test-all check check-wheels readme wheel clean
+.PHONY: help demo demo-clip test test-slow test-all check check-wheels readme wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,6 +33,9 @@ help: ## this list
 demo: $(ROBOT) ## robot dependencies only, then the main job on the embedded default bundle
 	@mkdir -p runs
 	$(MAIN_JOB)
+
+demo-clip: $(WORKSTATION) ## render the clip of the demo anew, and the truth its test needs
+	$(BIN)/python -m train.simulator.clip $(CLIP) --seed $(CLIP_SEED) --truth tests/flow/demo_truth.npz --ask $(INSTRUCTIONS)
 
 test: $(WORKSTATION) ## the default tests: no device, no network, no weights of others
 	$(BIN)/python -m pytest -m "not slow and not hardware"

@@ -19,6 +19,7 @@ from edge_runtime.doctor import examine
 from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer
 from edge_runtime.image_files import read_depth, read_image
 from edge_runtime.loop import Ended, LiveLoop, LoopLimits, LoopSummary
+from edge_runtime.picture_sheet import PictureSheet
 from edge_runtime.pipeline import Pipeline, Referrer
 from edge_runtime.publish import JsonLinesSink, Sink, open_sink
 from edge_runtime.records import Answer, View
@@ -129,14 +130,15 @@ def _insist_on_validity(answer: Answer, min_confidence: float) -> None:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A question to a live camera or a recording."""
+    """Questions to a live camera or a recording."""
 
-    text: str
+    texts: tuple[str, ...]
     camera: str
     base_from_camera: Path | None = None
     raw_prompt: bool = False
     sinks: tuple[str, ...] = ()
     max_answers: int | None = None
+    out: Path | None = None
     frame_timeout_ms: int = 5000
     as_json: bool = False
 
@@ -146,15 +148,21 @@ def run(request: RunRequest, model: ModelChoice) -> None:
 
     Raises:
         NoValidAnswer: The run ended and no answer was valid.
+        StorageError: The picture could not be written; the answers were printed all the same.
         EdgeError: Anything else that went wrong.
     """
+    if request.out is not None:
+        check_picture_path(request.out)
     limits = LoopLimits(max_answers=request.max_answers, frame_timeout_ms=request.frame_timeout_ms)
     base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
     with contextlib.ExitStack() as stack:
         sinks = list(_open_sinks(request, stack))
-        pipeline: Referrer = stack.enter_context(model.open())
+        referrer: Referrer = stack.enter_context(model.open())
+        if request.out is not None:
+            referrer = sheet = PictureSheet(referrer)
+            stack.callback(_write_sheet, sheet, request.out, as_json=request.as_json)  # however the run ends
         camera = stack.enter_context(open_camera(request.camera))
-        loop = LiveLoop(camera, pipeline, sinks, limits=limits, base_from_camera=base_from_camera)
+        loop = LiveLoop(camera, referrer, sinks, limits=limits, base_from_camera=base_from_camera)
         summary = _run_to_the_end(loop, request)
     if summary.answers and not summary.valid_answers:
         raise NoValidAnswer(f"none of {summary.answers} answers was valid")
@@ -164,7 +172,7 @@ def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
     """Run the loop; its summary is the last line however it ends."""
     ended: Ended = "failed"
     try:
-        ended = loop.run(request.text, raw_prompt=request.raw_prompt)
+        ended = loop.run(*request.texts, raw_prompt=request.raw_prompt)
     except CameraError:
         ended = "camera_lost"
         raise
@@ -178,6 +186,15 @@ def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
         else:
             terminal.show_summary(summary)
     return summary
+
+
+def _write_sheet(sheet: PictureSheet, out: Path, *, as_json: bool) -> None:
+    image = sheet.image()
+    if image is None:
+        return
+    write_picture(image, out)
+    if not as_json:
+        terminal.say(f"picture: {out}")
 
 
 def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Sink]:

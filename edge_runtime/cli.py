@@ -54,7 +54,7 @@ BaseFromCamera = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the native libraries; default: as many as help.")]
 CameraOption = Annotated[
-    str, typer.Option("--camera", help="realsense, software[:FOLDER], PATH.db3, PATH.bag, or a replay FOLDER.")
+    str, typer.Option("--camera", help="realsense, software[:FOLDER] (a clip as a camera), PATH.db3, PATH.bag, FOLDER.")
 ]
 
 
@@ -115,7 +115,10 @@ def refer(
 
 @app.command()
 def run(
-    text: Instruction,
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help="What to point at; several are asked in turn, frame by frame."),
+    ],
     camera: CameraOption = "realsense",
     base_from_camera: BaseFromCamera = None,
     bundle: BundleOption = None,
@@ -127,6 +130,9 @@ def run(
     max_answers: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
+    ] = None,
     frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -136,12 +142,13 @@ def run(
 
     verbs.run(
         verbs.RunRequest(
-            text=text,
+            texts=tuple(texts),
             camera=camera,
             base_from_camera=base_from_camera,
             raw_prompt=raw_prompt,
             sinks=tuple(sink or ()),
             max_answers=max_answers,
+            out=out,
             frame_timeout_ms=frame_timeout_ms,
             as_json=as_json,
         ),

@@ -1,5 +1,7 @@
 """The live loop: newest frame, one question, one answer, published; until the camera ends or enough answers are given.
 
+Several questions take turns, one frame each.
+
 A live camera gives its newest frame and skips what came while the model was busy; a recording is read frame by frame,
 so that a replay gives the same answers every time.
 """
@@ -65,7 +67,7 @@ def view_of(frame: Frame) -> View:
 
 
 class LiveLoop:
-    """Answers one instruction on one frame after another.
+    """Answers instructions, in turn, on one frame after another.
 
     Args:
         camera: An opened source.
@@ -96,12 +98,12 @@ class LiveLoop:
         self._answers = self._valid = self._dropped = 0
         self._bundle: str | None = None
 
-    def run(self, instruction: str, *, raw_prompt: bool = False) -> Ended:
+    def run(self, *instructions: str, raw_prompt: bool = False) -> Ended:
         """Answer until the camera ends or enough answers were given.
 
         Args:
-            instruction: What to point at.
-            raw_prompt: Send it unchanged.
+            instructions: What to point at, at least one. Where they are several, each record says which it answers.
+            raw_prompt: Send them unchanged.
 
         Raises:
             CameraError: The camera delivers nothing in time, or broken frames.
@@ -114,7 +116,9 @@ class LiveLoop:
             except EndOfRecording:
                 return "end_of_replay"
             last_id = frame.id
-            self._publish(self._answer(frame, instruction, raw_prompt=raw_prompt), frame)
+            instruction = instructions[self._answers % len(instructions)]
+            answer = self._answer(frame, instruction, raw_prompt=raw_prompt)
+            self._publish(answer, frame, {"instruction": instruction} if len(instructions) > 1 else {})
         return "max_answers"
 
     def summary(self, ended: Ended) -> LoopSummary:
@@ -139,9 +143,10 @@ class LiveLoop:
             base_from_camera=self._base_from_camera,
         )
 
-    def _publish(self, answer: Answer, frame: Frame) -> None:
+    def _publish(self, answer: Answer, frame: Frame, about: dict[str, str]) -> None:
         age_ms = (self._clock() - frame.t_capture_ns) / 1e6
-        record = {**answer.to_json(), "kind": "answer", "age_ms": round(age_ms, 1), "dropped": frame.dropped}
+        now = {"kind": "answer", "age_ms": round(age_ms, 1), "dropped": frame.dropped}
+        record = {**answer.to_json(), **now, **about}
         self._answers += 1
         self._valid += answer.valid
         self._dropped += frame.dropped

@@ -54,11 +54,13 @@ def show_answer(answer: Answer, *, picture: Path | None) -> None:
 
 
 class PersonSink:
-    """A sink that prints one short line per record."""
+    """A sink that prints one short line per point, after one with the instruction where several are asked."""
 
     def write(self, record: dict[str, Any]) -> None:
-        """Print an answer line."""
+        """Print an answer."""
         frame = record["frame"]["id"]
+        if "instruction" in record:
+            say(record["instruction"])
         if not record["points"]:
             say(f"frame {frame}: {record['reason'] or record['answer']}")
         for number, point in enumerate(record["points"], start=1):

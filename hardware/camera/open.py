@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hardware
 from hardware.camera.base import FrameSource, Recorder
 from hardware.camera.stream import StreamCamera
 from hardware.errors import CameraNotFound
@@ -16,7 +17,8 @@ def open_camera(
     """Choose the camera a user named. It is opened by its `with` block.
 
     Args:
-        spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3 or .bag file, or a replay folder.
+        spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3 or .bag file, or a replay folder. `software` alone
+            plays the shipped clip round and round, as a camera that never ends.
         realtime: play at the recorded pace, so that slow readers lose frames. The default is False for
             recordings, which then give every frame, and True for the software camera, which plays a live one.
         loop: start a replay folder again at its end.
@@ -36,6 +38,23 @@ def open_camera(
     if spec and path.is_dir():
         return StreamCamera(_folder(path, realtime=bool(realtime), loop=loop))
     raise CameraNotFound(f"no camera {spec!r}: neither a kind of camera nor a file or folder; known are {CHOICES}")
+
+
+def shipped_clip() -> Path:
+    """The clip inside the wheel, or in the source tree when running from a checkout.
+
+    Raises:
+        CameraNotFound: it is in neither.
+    """
+    package = Path(hardware.__file__).parent
+    places = (package / "demo_clip", package.parent / "models" / "nano" / "demo")
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise CameraNotFound(
+            f"this installation has no clip of its own (looked in {' and '.join(map(str, places))}); "
+            "install the wheel again, or name a replay folder: software:FOLDER"
+        )
+    return found
 
 
 def open_recorder(path: Path, *, name: str = "", lossless: bool = True) -> Recorder:
@@ -79,8 +98,7 @@ def _folder(path: Path, *, realtime: bool, loop: bool) -> FrameSource:
 
 
 def _software(folder: str, *, realtime: bool, loop: bool) -> FrameSource:
-    from hardware.camera.pattern import PatternSource
     from hardware.camera.software import SoftwareSource
 
-    feed = _folder(Path(folder), realtime=realtime, loop=loop) if folder else PatternSource(realtime=realtime)
-    return SoftwareSource(feed)
+    place = Path(folder) if folder else shipped_clip()
+    return SoftwareSource(_folder(place, realtime=realtime, loop=loop or not folder))

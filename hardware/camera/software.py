@@ -1,6 +1,6 @@
 """The SDK's software device: a RealSense camera without a camera, the second door to pyrealsense2.
 
-Frames of another source (a replay folder, the test pattern) are pushed into a software device and come out
+Frames of another source (a replay folder) are pushed into a software device and come out
 of the SDK's own syncer, so everything a live camera goes through is run, except USB. The same device with a
 recorder attached writes .db3 files (`db3_writer`). Nothing is measured with it: its timing is the host's.
 """

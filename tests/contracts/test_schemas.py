@@ -52,7 +52,7 @@ def test_schema_is_a_valid_draft_2020_12(name: str) -> None:
 def test_refer_and_run_describe_points_alike() -> None:
     refer, run = (json.loads(SCHEMAS[name].read_text(encoding="utf-8")) for name in ("refer", "run"))
     assert {name: run["$defs"][name] for name in refer["$defs"]} == refer["$defs"]
-    changed = {"kind", "age_ms", "dropped"}
+    changed = {"kind", "age_ms", "dropped", "instruction"}
     properties = run["$defs"]["answer"]["properties"]
     assert {k: v for k, v in properties.items() if k not in changed} == {
         k: v for k, v in refer["properties"].items() if k != "kind"

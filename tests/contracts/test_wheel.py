@@ -62,6 +62,7 @@ def test_wheel_holds_the_packages_and_the_bundle_and_no_tests(wheel: Path) -> No
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"hardware", "edge_runtime", "train", "export", "quantize", "bench"}
     assert "edge_runtime/default_bundle/manifest.json" in names
+    assert "hardware/demo_clip/intrinsics.json" in names
     assert "hardware/deploy/build_llama.sh" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
@@ -91,6 +92,23 @@ def test_refer_answers_from_another_folder(robot: Path, tmp_path: Path) -> None:
     assert all(0 <= u < 160 and 0 <= v < 120 for u, v in (point["px"] for point in answer["points"]))
     with Image.open(tmp_path / "seen.png") as seen:
         assert seen.size == (160, 120)
+
+
+def test_the_shipped_clip_is_found_in_the_wheel(robot: Path, tmp_path: Path) -> None:
+    program = "from hardware.camera.open import shipped_clip; print(shipped_clip())"
+    clip = Path(run(str(robot / "bin" / "python"), "-c", program, cwd=tmp_path).strip())
+    assert clip.is_relative_to(robot)
+    out = run(
+        str(robot / "bin" / "roborefer-edge"),
+        "run",
+        "the cup",
+        "--camera",
+        str(clip),
+        "--max-answers",
+        "1",
+        cwd=tmp_path,
+    )
+    assert "1 answers (1 valid)" in out
 
 
 def test_help_works_with_robot_packages_only(robot: Path, tmp_path: Path) -> None:

@@ -66,6 +66,25 @@ def test_age_counts_from_capture_and_depth_is_in_metres() -> None:
     assert records[0]["kind"] == "answer"
 
 
+def test_several_instructions_take_turns_and_each_record_says_which_it_answers() -> None:
+    sink, referrer = ListSink(), EchoReferrer()
+    camera = ScriptedCamera([make_frame(i) for i in range(5)])
+    loop = LiveLoop(camera, referrer, [sink], limits=LoopLimits(max_answers=4), clock=lambda: 0)
+    assert loop.run("the cup", "the plate", "the spoon") == "max_answers"
+    assert [(r["frame"]["id"], r["instruction"]) for r in sink.records] == [
+        (0, "the cup"),
+        (1, "the plate"),
+        (2, "the spoon"),
+        (3, "the cup"),
+    ]
+    assert [text for text, _ in referrer.asked] == [r["instruction"] for r in sink.records]
+
+
+def test_a_single_instruction_is_not_repeated_in_every_record() -> None:
+    _, records = run(ScriptedCamera([make_frame(0)]))
+    assert "instruction" not in records[0]
+
+
 def test_invalid_answers_are_published_and_counted() -> None:
     summary, records = run(ScriptedCamera([make_frame(0)]), EchoReferrer(valid=False))
     assert (summary.answers, summary.valid_answers) == (1, 0)

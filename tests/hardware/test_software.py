@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hardware
 from hardware.camera.base import CameraInfo, EndOfRecording
 from hardware.camera.framesets import FramesetReader
 from hardware.camera.native import bounded
-from hardware.camera.open import open_camera
+from hardware.camera.open import open_camera, shipped_clip
 from hardware.camera.realsense import RealSenseSource
+from hardware.camera.replay import open_recording
 from hardware.camera.software import SoftwareSource
 from hardware.camera.stream import StreamCamera
 from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, FrameInvalid
@@ -58,12 +60,21 @@ def test_at_its_own_pace_it_is_a_live_camera(tmp_path: Path, clip: list[Frame]) 
     assert all(np.diff([frame.t_capture_ns for frame in frames]) > 0)
 
 
-def test_the_pattern_needs_no_files_and_never_ends() -> None:
+def test_the_shipped_clip_needs_no_name_and_never_ends() -> None:
+    rounds = len(open_recording(shipped_clip()).t_ms)
     with open_camera("software", realtime=False) as camera:
-        frames = [camera.read() for _ in range(5)]
+        frames = [camera.read() for _ in range(rounds + 1)]
+        assert camera.info.name.startswith("simulated clip")
     assert frames[0].rgb.shape == (480, 640, 3)
-    assert frames[0].depth_m()[240, 40] == pytest.approx(0.6)
-    assert not np.array_equal(frames[0].rgb, frames[4].rgb)
+    np.testing.assert_array_equal(frames[rounds].rgb, frames[0].rgb)  # round and round
+    assert not np.array_equal(frames[0].rgb, frames[1].rgb)
+    assert all(np.diff([frame.t_device_ms for frame in frames]) > 0)
+
+
+def test_an_installation_without_the_clip_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "__file__", str(tmp_path / "hardware" / "__init__.py"))
+    with pytest.raises(CameraNotFound, match="software:FOLDER"):
+        open_camera("software")
 
 
 def test_open_and_close_many_times(tmp_path: Path, clip: list[Frame]) -> None:
@@ -217,7 +228,7 @@ def test_unknown_cameras_name_the_choices(spec: str) -> None:
 
 MISSING = """
 import sys
-from hardware.camera.open import open_camera
+from hardware.camera.open import open_camera, shipped_clip
 from hardware.errors import DeviceError
 class Missing:
     def find_spec(self, name, path=None, target=None):
