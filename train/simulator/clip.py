@@ -117,9 +117,9 @@ def _mask(question: Question, resolver: Resolver, graph: SceneGraph) -> Bools | 
 def _chosen(known: Sequence[Asked], instructions: Sequence[str]) -> list[Asked]:
     by_instruction = {one.instruction: one for one in known}
     missing = [text for text in instructions if text not in by_instruction]
-    if missing or not instructions:
-        raise ConfigError(f"nothing is known about {missing or 'nothing'}; --list shows what can be asked here")
-    return [by_instruction[text] for text in instructions]
+    if missing:
+        raise ConfigError(f"no answer to {missing} is known in every frame; --list shows what can be asked here")
+    return [by_instruction[text] for text in instructions or by_instruction]
 
 
 def _list(known: Sequence[Asked]) -> None:
@@ -136,9 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--list", action="store_true", help="print what can be asked, and write nothing")
     parser.add_argument("--truth", type=Path, help=".npz file with the right pixels of what is asked")
-    parser.add_argument(
-        "--ask", nargs="+", metavar="TEXT", default=[], help="what is asked; each one as --list shows it"
-    )
+    parser.add_argument("--ask", nargs="+", metavar="TEXT", default=[], help="only of these, each as --list shows it")
     options = parser.parse_args(arguments)
     try:
         samples = render_clip(options.seed)
