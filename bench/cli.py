@@ -104,3 +104,99 @@ def accuracy(
         return
     for line in lines_of(report):
         say(line)
+
+
+@app.command()
+def reference(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder in the RoboRefer layout (config.json, llm/, ...).")
+    ],
+    data: DataArgument,
+    out: Annotated[
+        Path, typer.Option(help="Folder for answers.jsonl and report.json; a stopped run goes on from there.")
+    ],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, or nf4 (decoder in 4 bits, needs bitsandbytes).")
+    ] = "fp32",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Questions about one picture asked together; 1 times each by itself.")
+    ] = 16,
+    split: SplitOption = None,
+    modality: ModalityOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What the torch model answers, as lines that `bench compare` reads anywhere, without torch."""
+    from bench.reference_run import ReferenceRequest, lines_of, run_reference
+    from edge_runtime.terminal import say, say_json
+
+    report = run_reference(
+        ReferenceRequest(
+            checkpoint=checkpoint,
+            data=data,
+            out=out,
+            device=device,
+            precision=precision,
+            questions_at_once=batch,
+            modality=modality,
+            splits=tuple(split or ()),
+            limit=limit,
+            seed=seed,
+        )
+    )
+    if as_json:
+        say_json(report)
+        return
+    for line in lines_of(report):
+        say(line)
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Answers to measure against (JSON lines).")],
+    subject: Annotated[Path, typer.Argument(metavar="SUBJECT", help="Answers to measure (JSON lines).")],
+    data: Annotated[Path, typer.Option(help="The dataset that both answered.")],
+    split: SplitOption = None,
+    band: Annotated[
+        float, typer.Option(min=0.0, max=100.0, help="Differences up to so many points count as noise.")
+    ] = 1.0,
+    subject_style: Annotated[
+        str, typer.Option(help="How SUBJECT writes points: tuples, or qwen (JSON in thousandths).")
+    ] = "tuples",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for compare.json and a picture of each flipped question.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Same, better or worse, question by question; exits 6 if worse."""
+    from bench.accuracy import style_named
+    from bench.compare_report import CompareRequest, lines_of, run_comparison
+    from edge_runtime.errors import BudgetExceeded
+    from edge_runtime.terminal import say, say_json
+
+    report = run_comparison(
+        CompareRequest(
+            reference=reference,
+            subject=subject,
+            data=data,
+            splits=tuple(split or ()),
+            subject_style=style_named(subject_style),
+            band=band / 100,
+            seed=seed,
+            out=out,
+        )
+    )
+    if as_json:
+        say_json(report)
+    else:
+        for line in lines_of(report):
+            say(line)
+    if report["verdict"] == "worse":
+        difference = report["difference"]
+        raise BudgetExceeded(
+            f"{subject} is worse than {reference} by {-100 * difference['value']:.1f} points (95 % interval "
+            f"{-100 * difference['high']:.1f} to {-100 * difference['low']:.1f}, band {band:g})"
+        )
