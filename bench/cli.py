@@ -26,6 +26,20 @@ SeedOption = Annotated[int, typer.Option(help="Of the questions that --limit kee
 ModalityOption = Annotated[
     str | None, typer.Option(help="rgb or rgbd; default: rgbd where dataset and bundle both have depth.")
 ]
+UrlOption = Annotated[str | None, typer.Option(help="Ask this RoboRefer server, e.g. http://robot:25547.")]
+ModelNameOption = Annotated[
+    str | None, typer.Option(help='Name of the server\'s model; one with "Depth" in it is asked with depth.')
+]
+BaselineOption = Annotated[
+    str | None, typer.Option(help="Ask what knows nothing: centre, blank (bundle without picture), random-object.")
+]
+StyleOption = Annotated[str, typer.Option(help="How answers write points: tuples, or qwen (JSON in thousandths).")]
+ByOption = Annotated[
+    list[str] | None, typer.Option("--by", help="Break down by this field of question.json too; repeatable.")
+]
+AbsentOption = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Less sure than this means: the object is not there.")
+]
 
 
 @app.callback()
@@ -37,27 +51,17 @@ def _root() -> None:
 def accuracy(
     data: DataArgument,
     bundle: BundleOption = None,
-    url: Annotated[str | None, typer.Option(help="Ask this RoboRefer server, e.g. http://robot:25547.")] = None,
-    model_name: Annotated[
-        str | None, typer.Option(help='Name of the server\'s model; one with "Depth" in it is asked with depth.')
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="Ask what knows nothing: centre, blank (bundle without picture), random-object.")
-    ] = None,
+    url: UrlOption = None,
+    model_name: ModelNameOption = None,
+    baseline: BaselineOption = None,
     answers: Annotated[Path | None, typer.Option(help="Score this file of answers and ask nobody.")] = None,
-    style: Annotated[
-        str, typer.Option(help="How answers write points: tuples, or qwen (JSON in thousandths).")
-    ] = "tuples",
+    style: StyleOption = "tuples",
     split: SplitOption = None,
     modality: ModalityOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Break down by this field of question.json too; repeatable.")
-    ] = None,
-    absent_threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Less sure than this means: the object is not there.")
-    ] = 0.5,
+    by: ByOption = None,
+    absent_threshold: AbsentOption = 0.5,
     max_tiles: MaxTiles = None,
     no_grammar: Annotated[bool, typer.Option("--no-grammar", help="Let the model write freely.")] = False,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for one answer of --url.")] = 120.0,
@@ -73,32 +77,22 @@ def accuracy(
     from bench.subjects import SubjectChoice
     from edge_runtime.terminal import say, say_json
 
-    choice = SubjectChoice(
-        bundle=bundle,
-        url=url,
-        baseline=baseline,
-        modality=modality,
-        model_name=model_name,
-        max_tiles=max_tiles,
-        grammar=not no_grammar,
+    subject = SubjectChoice(
+        bundle, url, baseline, modality, model_name, max_tiles, not no_grammar, seed, threads, timeout_s
+    )
+    request = AccuracyRequest(
+        data=data,
+        subject=subject,
+        answers=answers,
+        splits=tuple(split or ()),
+        limit=limit,
         seed=seed,
-        threads=threads,
-        timeout_s=timeout_s,
+        style=style_named(style),
+        by=tuple(by or ()),
+        absent_threshold=absent_threshold,
+        out=out,
     )
-    report = measure(
-        AccuracyRequest(
-            data=data,
-            subject=choice,
-            answers=answers,
-            splits=tuple(split or ()),
-            limit=limit,
-            seed=seed,
-            style=style_named(style),
-            by=tuple(by or ()),
-            absent_threshold=absent_threshold,
-            out=out,
-        )
-    )
+    report = measure(request)
     if as_json:
         say_json(report)
         return

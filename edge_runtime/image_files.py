@@ -88,7 +88,8 @@ def decode_mask(data: bytes, *, name: str) -> npt.NDArray[np.bool_]:
     """
     with _opened(data, name) as image:
         values = np.asarray(image)
-    return (values if values.ndim == 2 else values[..., 0]) != 0
+    inside: npt.NDArray[np.bool_] = (values if values.ndim == 2 else values[..., 0]) != 0
+    return inside
 
 
 def size_as_stored(data: bytes, *, name: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from tests.contracts.readme_tree import REPOSITORY
 
 SCHEMAS = {path.stem: path for path in sorted((REPOSITORY / "docs" / "schema").glob("*.json"))}
 FRAME = {"id": 7, "width": 640, "height": 480}
+SHARE = {"accuracy": 0.5, "n": 4, "interval": [0.1, 0.9]}
 CHECKED = {"name": "hashes", "ok": True, "detail": "9 files", "measured": None, "limit": None}
 
 
@@ -39,7 +40,7 @@ def answer(**changes: Any) -> dict[str, Any]:
 
 
 def test_all_outputs_have_a_schema() -> None:
-    assert {"refer", "run", "check", "doctor", "export", "record"} <= set(SCHEMAS)
+    assert {"refer", "run", "check", "doctor", "export", "record", "bench_accuracy"} <= set(SCHEMAS)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -101,6 +102,22 @@ GOOD = {
         {
             "kind": "export", "bundle": "/b", "name": "tiny", "bytes": 100,
             "parity": {"rgb_tower": {"max_rel_error": 1e-6, "limit": 1e-3}}, "checkpoint": "/c", "duration_s": 3.0,
+        },
+    ),
+    "bench accuracy": (
+        "bench_accuracy",
+        {
+            "kind": "bench_accuracy",
+            "splits": {
+                "Location": {
+                    **SHARE, "accuracy_upstream": None, "parse_failures": 4, "upstream_excluded": 4,
+                    "by_step": {"1": SHARE}, "by_kind": {},
+                },
+            },
+            "mean": 0.5, "mean_upstream": None, "auroc": 0.75, "by": {"noun": {"cup": SHARE}},
+            "absent": {**SHARE, "threshold": 0.5, "auroc": None},
+            "subject": {"kind": "bundle", "name": "nano", "modality": "rgbd", "settings": {"max_tiles": 1}},
+            "dataset": {"name": "sim", "hash": "0" * 64},
         },
     ),
     "record": ("record", {"kind": "record", "path": "/clip", "frames": 60, "dropped": 0, "duration_s": 2.0}),
