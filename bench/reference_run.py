@@ -78,11 +78,13 @@ def run_reference(request: ReferenceRequest) -> dict[str, Any]:
     return {
         "kind": "bench_reference",
         "answers": str(request.out / ANSWERS),
+        "report": str(request.out / REPORT),
         "n": len(answers),
         "answered_now": len(remaining),
         "duration_s": round(time.monotonic() - started, 3),
         "timings_ms": _timings(answers.values()),
-        **{key: report[key] for key in ("splits", "mean", "mean_upstream", "subject", "dataset")},
+        "splits": {name: {"n": split["n"], "accuracy": split["accuracy"]} for name, split in report["splits"].items()},
+        **{key: report[key] for key in ("mean", "mean_upstream", "subject", "dataset")},
     }
 
 
