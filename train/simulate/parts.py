@@ -7,6 +7,7 @@ says it is done comes last, by a rename. What a part is, is the business of the 
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -105,9 +106,13 @@ def make_parts(work: Work, staged: Path, *, workers: int = 1, on_progress: Progr
     started = time.monotonic()
     missing = [part for part in range(work.parts) if not _file(staged, part).is_file()]
     reused = work.parts - len(missing)
-    for done, _ in enumerate(_made(work, staged, missing, workers), 1):
-        if on_progress is not None:
-            on_progress(reused + done, work.parts)
+    try:
+        for done, _ in enumerate(_made(work, staged, missing, workers), 1):
+            if on_progress is not None:
+                on_progress(reused + done, work.parts)
+    except BaseException:
+        _leave_no_empty(staged)
+        raise
     return PartsDone(len(missing), reused, time.monotonic() - started)
 
 
@@ -139,6 +144,12 @@ def finish(staged: Path, out: Path) -> None:
             path.unlink()
         parts.rmdir()
         staged.rename(out)
+
+
+def _leave_no_empty(staged: Path) -> None:
+    """Work that failed before its first part has nothing to go on from."""
+    if not any((staged / PARTS).glob("[0-9]*.json")):
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _file(staged: Path, part: int) -> Path:

@@ -166,9 +166,9 @@ def _rendered(plan: Plan, out: Path, missing: list[int], workers: int) -> Iterat
 class _Worker:
     """What a worker process keeps between shards."""
 
-    renderer: Renderer
     plan: Plan
     out: Path
+    renderer: Renderer | None = None
 
 
 _worker: _Worker | None = None
@@ -178,11 +178,14 @@ def _start_worker(plan: Plan, out: Path) -> None:
     global _worker
     # The software rasteriser would start a thread per core in every process.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    _worker = _Worker(_renderer(plan), plan, out)
+    _worker = _Worker(plan, out)
 
 
 def _work(shard: int) -> ShardReport:
     assert _worker is not None, "the pool runs _start_worker first"
+    if _worker.renderer is None:
+        # Here and not at the start: what fails here reaches the parent as itself, there only as a broken pool.
+        _worker.renderer = _renderer(_worker.plan)
     return _render_shard(_worker.renderer, _worker.plan, _worker.out, shard)
 
 

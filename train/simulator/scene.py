@@ -67,7 +67,10 @@ class SceneConfig:
         if unknown or not self.nouns:
             raise SceneImpossible(f"nouns {unknown or '()'} are not in the catalogue: {', '.join(BY_NAME)}")
         if not 1 <= self.min_objects <= self.max_objects:
-            raise SceneImpossible(f"a scene of {self.min_objects} to {self.max_objects} objects was asked for")
+            raise SceneImpossible(
+                f"a scene of {self.min_objects} to {self.max_objects} objects was asked for; it has at least one, and "
+                "the fewest are not more than the most"
+            )
 
 
 @dataclass(frozen=True, eq=False)
