@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 CANNOT_START: Final = 127  # a shell's word for a command that is not there
 _HOME_OF_OUR_PACKAGES: Final = Path(__file__).resolve().parents[1]
@@ -52,17 +52,35 @@ def run_command(
         timeout_s: the child is killed then.
         environment: in addition to this process's.
     """
-    ours = {"PYTHONPATH": os.pathsep.join(_import_path()), "PYTHONSAFEPATH": "1"}
     try:
         child = subprocess.run(
             command, capture_output=True, timeout=timeout_s, check=False, text=True, errors="replace",
-            env={**os.environ, **ours, **(environment or {})}, stdin=subprocess.DEVNULL, cwd="/",
+            env={**_environment(), **(environment or {})}, stdin=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return ChildResult(-9, "", "", timed_out=True)
     except OSError as error:
         return ChildResult(CANNOT_START, "", f"{command[0]} cannot be started: {error.strerror}")
     return ChildResult(child.returncode, child.stdout, child.stderr)
+
+
+def start_module(name: str, *args: str, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start `python -m name args` and let it run; whoever starts it ends it and reads what it writes.
+
+    Args:
+        name: a module of ours.
+        args: file names among them must be absolute; the child stands in the root folder.
+        stdout: a file, or `subprocess.PIPE`.
+        stderr: likewise.
+    """
+    command = [sys.executable, "-m", name, *args]
+    return subprocess.Popen(
+        command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, cwd="/", env=_environment()
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path()), "PYTHONSAFEPATH": "1"}
 
 
 def _import_path() -> list[str]:

@@ -4,6 +4,7 @@ Sources: kernel documentation, power/powercap (intel-rapl, which AMD processors 
 admin-guide/pm/cpufreq; x86 thermal_throttle counters.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,22 @@ def fastest_core_mhz(root: Path) -> float | None:
     lines = (read_text(root / "proc/cpuinfo") or "").splitlines()
     told = [line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")]
     return max((float(mhz) for mhz in told if mhz.replace(".", "", 1).isdigit()), default=None)
+
+
+def busy_cpu_s(root: Path = Path("/")) -> float | None:
+    """Processor seconds that everything on the machine has used, over all cores."""
+    lines = (read_text(root / "proc/stat") or "").splitlines()
+    words = lines[0].split() if lines else []
+    if len(words) < 8 or words[0] != "cpu":
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, words[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def process_cpu_s(pid: int, root: Path = Path("/")) -> float | None:
+    """Processor seconds that a process has used, its threads together; None once it has ended."""
+    words = (read_text(root / f"proc/{pid}/stat") or "").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") if len(words) > 12 else None
 
 
 def _is_package(zone: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from hardware.camera import recording_check
 from hardware.camera.recording_check import prove_recording
-from hardware.child import CANNOT_START, ChildResult, run_command, run_module
+from hardware.child import CANNOT_START, ChildResult, run_command, run_module, start_module
 from hardware.errors import DeviceError
 
 
@@ -31,6 +31,14 @@ def test_the_end_of_a_child_is_told(code: str, returncode: int, stdout: str, las
     child = run_command(python(code), timeout_s=30)
     assert (child.returncode, child.stdout, child.last_words) == (returncode, stdout, last_words)
     assert not child.timed_out
+
+
+def test_a_child_that_was_started_finds_our_modules_and_stands_in_the_root_folder() -> None:
+    with start_module("site", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        out, _ = child.communicate(timeout=60)  # prints the folders that modules are looked for in
+    folders = [line.strip(" ',") for line in out.decode().splitlines()]
+    assert str(Path(__file__).resolve().parents[2]) in folders
+    assert "/" not in folders
 
 
 def test_a_hanging_child_is_stopped() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware.cpu import CpuTelemetry, EnergyCounter
+from hardware.cpu import CpuTelemetry, EnergyCounter, busy_cpu_s, process_cpu_s
 from hardware.jetson import JetsonTelemetry
 from hardware.telemetry import PowerMode, Reading, open_telemetry, read_process_memory
 
@@ -217,6 +217,16 @@ def test_memory_of_a_process(tmp_path: Path) -> None:
     write(tmp_path, "proc/43/status", "Name:\tpython\nState:\tZ (zombie)\n")
     assert read_process_memory(43, tmp_path) is None
     assert read_process_memory(44, tmp_path) is None
+
+
+def test_processor_time_of_the_machine_and_of_a_process(tmp_path: Path) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    write(tmp_path, "proc/stat", f"cpu  {ticks} {ticks} {ticks} 99999 7 {ticks} {ticks} 0 0 0\ncpu0 1 1 1 1\n")
+    write(tmp_path, "proc/42/stat", f"42 (a) b (c) R {' '.join(['0'] * 10)} {2 * ticks} {ticks} 0 0 20 0 1")
+    assert busy_cpu_s(tmp_path) == 5.0  # neither idle nor waiting
+    assert process_cpu_s(42, tmp_path) == 3.0
+    assert process_cpu_s(43, tmp_path) is None
+    assert busy_cpu_s(tmp_path / "nowhere") is None
 
 
 def test_this_process_has_memory_and_this_machine_can_be_read() -> None:
