@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench import cli_speed
 from edge_runtime.cli import AsJson, BundleOption, MaxTiles, Threads
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -194,3 +195,8 @@ def compare(
             f"{subject} is worse than {reference} by {-100 * difference['value']:.1f} points (95 % interval "
             f"{-100 * difference['high']:.1f} to {-100 * difference['low']:.1f}, band {band:g})"
         )
+
+
+# --- speed --------------------------------------------------------------------------------------------
+
+app.command()(cli_speed.latency)
