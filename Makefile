@@ -25,7 +25,7 @@ INSTRUCTIONS := "Point to the blue cup." \
 	"Point to the free spot in between the yellow shoe and the toy plane."
 MAIN_JOB = $(BIN)/roborefer-edge run --camera $(CLIP) --out runs/demo.png $(INSTRUCTIONS)
 
-.PHONY: help demo demo-clip test test-slow test-all check check-wheels readme wheel clean
+.PHONY: help demo demo-clip train-nano ship-nano test test-slow test-all check check-wheels readme wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,6 +36,19 @@ demo: $(ROBOT) ## robot dependencies only, then the main job on the embedded def
 
 demo-clip: $(WORKSTATION) ## render the clip of the demo anew, and the truth its test needs
 	$(BIN)/python -m train.simulator.clip $(CLIP) --seed $(CLIP_SEED) --truth tests/flow/demo_truth.npz --ask $(INSTRUCTIONS)
+
+# Training takes hours. A session ends after SESSION minutes with everything saved and the next one begins by itself;
+# after Ctrl-C, or a crash, the same command goes on. Exit code 75: go on. SMOKE=1: two minutes, does everything run?
+SESSION ?= 100
+NANO_WORK ?= runs/nano$(if $(SMOKE),-smoke)
+SHIP_TO ?= $(if $(SMOKE),$(NANO_WORK)/shipped,models/nano)
+TRAIN_NANO = $(BIN)/python -m train.nano --workdir $(NANO_WORK) $(if $(SMOKE),--smoke,--session-minutes $(SESSION))
+
+train-nano: $(WORKSTATION) ## train nano from nothing (hours; resumes); SMOKE=1: two minutes
+	until $(TRAIN_NANO) $(NANO_OPTIONS); do code=$$?; [ $$code -eq 75 ] || exit $$code; done
+
+ship-nano: $(WORKSTATION) ## from the trained checkpoint to models/nano: export, quantize, sim bench, report
+	PATH="$(abspath $(BIN)):$$PATH" models/nano/ship.sh $(NANO_WORK)/checkpoint $(NANO_WORK) $(SHIP_TO)
 
 test: $(WORKSTATION) ## the default tests: no device, no network, no weights of others
 	$(BIN)/python -m pytest -m "not slow and not hardware"

@@ -1,4 +1,7 @@
-"""Command line: `python -m train.nano --workdir runs/nano --minutes 90`; run it again to go on after a stop."""
+"""Command line: `python -m train.nano --workdir runs/nano --minutes 90`; run it again to go on after a stop.
+
+`make train-nano` runs it until it is done.
+"""
 
 import argparse
 import logging
@@ -7,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from edge_runtime.errors import EdgeError
 from train.nano.preset import PRESETS
@@ -18,15 +22,25 @@ from train.simulator.scene import SceneConfig
 # Far from any seed somebody would choose beside their first.
 _EVAL_SEED_STEP, _PICTURES_SEED_STEP = 1_000_003, 2_000_003
 
+# Exit codes beside 0 and those of errors.
+GO_ON = 75  # EX_TEMPFAIL: the session's time is over, the same command goes on
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, run, return the exit code: 0 done, 3 to be resumed or failed on data."""
+    """Parse, run, return the exit code: 0 done, 75 run it again, 130 interrupted (run it again), else an error's."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     recipe = _recipe(options)
     run = Run(recipe, _worlds(recipe), options.workdir)
+    signals: list[int] = []
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        run.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: run.stop())
+        signal.signal(number, leave)
     try:
         if options.checkpoint_now:
             logging.info("wrote %s", run.checkpoint_now())
@@ -34,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = run.go()
     except EdgeError as error:
         logging.error("%s", error)  # noqa: TRY400 (the message says what to do)
-        return 3
-    return 0 if finished else 3
+        return error.exit_code
+    if finished:
+        return 0
+    return INTERRUPTED if signals else GO_ON
 
 
 def _parser() -> argparse.ArgumentParser:

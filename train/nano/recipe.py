@@ -5,7 +5,8 @@
 <work>/tokenizer/       nano's tokenizer, made once
 <work>/stage-*.pt ...   see `trainer.py`
 <work>/checkpoint/      the result, bfloat16, RoboRefer layout
-<work>/evaluation.json  shares of hits with exact, sensor-like and no depth; answers.jsonl: the answers
+<work>/answers.jsonl    its answers on held-out scenes
+<work>/evaluation.json  shares of hits with exact, sensor-like and no depth; written last
 """
 
 import json
@@ -37,6 +38,7 @@ from train.tokenizer import TokenizerFiles, read_tokenizer
 logger = logging.getLogger(__name__)
 
 TOKENIZER_SHARDS = 40
+_LAST_FILE = "evaluation.json"
 _EVALUATED: tuple[DepthInput, ...] = ("exact", "noisy", "none")
 
 
@@ -89,6 +91,9 @@ class Run:
             StorageError: Disk full or not writable; run it again when there is room.
             CheckpointError: The work folder holds another run.
         """
+        if self._is_finished():
+            logger.info("%s is finished; choose another work folder to train again", self.work)
+            return True
         torch.set_num_threads(self.recipe.threads)
         torch.set_flush_denormal(True)  # vanishing gradients would otherwise slow down arithmetic tenfold
         self._claim_labels()
@@ -199,9 +204,13 @@ class Run:
             figures[depth] = summary(asked)
             if depth == "exact":
                 _write_lines(self.work / "answers.jsonl", answer_lines(asked))
-        settings = asdict(replace(self.recipe, stages=()))
-        _write_lines(self.work / "evaluation.json", [{"recipe": settings, **figures}])
         save_checkpoint(checkpoint, self.work / "checkpoint")
+        settings = asdict(replace(self.recipe, stages=()))
+        _write_lines(self.work / _LAST_FILE, [{"recipe": settings, **figures}])
+
+    def _is_finished(self) -> bool:
+        stages = range(len(self.recipe.stages))
+        return (self.work / _LAST_FILE).is_file() and all((self.work / f"stage-{n}.pt").is_file() for n in stages)
 
     def _is_late(self) -> bool:
         return self._is_stopping or self._clock() - self._started > self.recipe.session_minutes * 60

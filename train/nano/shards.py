@@ -12,13 +12,16 @@ What stands in a scene is `world.py`'s business, how batches are drawn `batches.
 """
 
 import json
+import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,13 +116,30 @@ def _finished(
                 return
             yield _make_shard(*job)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # OpenGL does not survive a fork
+    # OpenGL does not survive a fork, so workers start afresh.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         futures = [pool.submit(_make_shard, *job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
             if should_stop():
                 pool.shutdown(wait=True, cancel_futures=True)
                 return
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, which ends between shards; and leave with it if it is killed.
+
+    A worker that outlived its parent would put a shard where the next run is about to put the same one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "only workers run this"
+    parent.join()
+    os._exit(1)  # the main thread is busy in native code or waits for work that will not come
 
 
 def _make_shard(world: World, out: Path, shard: int, count: int) -> tuple[int, int]:

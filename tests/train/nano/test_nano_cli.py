@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from train.checkpoint import load_checkpoint
-from train.nano.__main__ import main
+from train.nano.__main__ import GO_ON, INTERRUPTED, main
 from train.nano.mirror import mirrored
 from train.nano.records import CLASS, FIRST_NOUN
 from train.nano.shards import SceneSet
@@ -42,7 +42,7 @@ def run(work: Path, *more: str) -> int:
 
 
 def test_a_stopped_run_goes_on_and_ends_in_a_checkpoint(work: Path) -> None:
-    assert run(work, "--session-minutes", "0.01") == 3
+    assert run(work, "--session-minutes", "0.01") == GO_ON
     assert not (work / "checkpoint").exists()
     assert run(work) == 0
     checkpoint = load_checkpoint(work / "checkpoint")
@@ -55,6 +55,12 @@ def test_a_stopped_run_goes_on_and_ends_in_a_checkpoint(work: Path) -> None:
     assert len((work / "answers.jsonl").read_text().splitlines()) == asked
     stages = {json.loads(line)["stage"] for line in (work / "log.jsonl").read_text().splitlines()}
     assert {"language", "everything"} <= stages
+
+
+def test_a_finished_run_is_not_run_again(work: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
+    assert run(work) == 0
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == before
 
 
 def test_a_checkpoint_can_be_had_at_any_time(work: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +119,7 @@ def test_a_stopped_process_saves_and_goes_on(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 3
+    assert process.returncode == INTERRUPTED
     assert b"run the same command to go on" in said
     assert read_state(tmp_path / "work" / "running.pt")["step"] >= 25
 
