@@ -157,15 +157,16 @@ class BenchMaker:
         self._renderer.close()
 
     def _bench_sample(self, filled: Filled) -> BenchSample:
-        depth_m, rng = filled.sample.depth_m, stream(filled.slot.seed, filled.index, NOISE_STREAM)
-        exact = to_counts(depth_m, MILLIMETRE)
-        noisy = to_counts(noisy_depth(depth_m, rng), MILLIMETRE)
-        is_noisy = self._plan.set_name == "noisy"
+        kind, depth_m = self._plan.set_name, filled.sample.depth_m
+        exact, noisy = to_counts(depth_m, MILLIMETRE), None
+        if kind in ("main", "noisy"):
+            rng = stream(filled.slot.seed, filled.index, NOISE_STREAM)
+            noisy = to_counts(noisy_depth(depth_m, rng), MILLIMETRE)
         return BenchSample(
             filled.question,
             filled.sample.rgb,
-            noisy if is_noisy else exact,
-            depth_noisy=noisy if self._plan.set_name == "main" else None,
+            noisy if kind == "noisy" else exact,
+            depth_noisy=noisy if kind == "main" else None,
             labels=labels_of(filled),
         )
 
