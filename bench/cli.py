@@ -200,3 +200,4 @@ def compare(
 # --- speed --------------------------------------------------------------------------------------------
 
 app.command()(cli_speed.latency)
+app.command()(cli_speed.roofline)

@@ -96,3 +96,45 @@ def latency(
         for line in lines_of(report):
             say(line)
     insist(report)
+
+
+def roofline(
+    bundle: BundleOption = None,
+    synthetic: SyntheticOption = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="A report of `bench latency --json` to hold the prediction against.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=0, help="Questions to measure where there is no report; 0: predict only.")
+    ] = None,
+    max_tiles: MaxTiles = None,
+    size: SizeOption = "640x480",
+    no_depth: NoDepthOption = False,
+    answer_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of an answer; default: 14.")] = None,
+    decoder_type: DecoderTypeOption = None,
+    out: OutOption = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """The shortest time each stage could take, on every Jetson module and here, beside the measurement."""
+    from bench.latency_report import LatencyRequest
+    from bench.roofline_report import RooflineRequest, lines_of, make
+    from edge_runtime.terminal import say, say_json
+
+    latency_request = LatencyRequest(
+        bundle=bundle,
+        synthetic=synthetic,
+        decoder_type=decoder_type,
+        out=out,
+        size=size,
+        depth=not no_depth,
+        answer_tokens=answer_tokens,
+        max_tiles=max_tiles,
+        threads=threads,
+    )
+    report = make(RooflineRequest(latency_request, measured=measured, count=count))
+    if as_json:
+        say_json(report)
+        return
+    for line in lines_of(report):
+        say(line)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.budgets import BUDGETS, BudgetVerdict, hold_against, read_budget
+from bench.budgets import BUDGETS, hold_against, read_budget
 from bench.latency import DEFAULT_TIMEOUT_S, LatencyReport, measure_latency
 from bench.scenarios import SCENARIOS, Scenario, Workload
-from bench.shapes import DECODER_TYPES, ModelShape, shape_named
+from bench.shapes import DECODER_TYPES, DecoderType, ModelShape, shape_named
 from bench.synthetic import synthetic_bundle
 from edge_runtime.bundle import Bundle, default_bundle, open_bundle
 from edge_runtime.errors import BudgetExceeded, ConfigError
@@ -123,7 +123,7 @@ def bundle_of(request: LatencyRequest) -> Bundle:
     shape = request.shape()
     if shape is None:
         return open_bundle(request.bundle or default_bundle())
-    kind = _decoder_type(request.decoder_type) if request.decoder_type else None
+    kind = known_decoder_type(request.decoder_type)
     with _progress(None, f"making up {shape.name}") as advance:
         done: list[str] = []
 
@@ -132,6 +132,20 @@ def bundle_of(request: LatencyRequest) -> Bundle:
             advance(len(done))
 
         return synthetic_bundle(shape, kind, out=request.out, progress=begin)
+
+
+def known_decoder_type(name: str | None) -> DecoderType | None:
+    """A decoder type as the command line names it; None stays None.
+
+    Raises:
+        ConfigError: It is unknown.
+    """
+    for known in DECODER_TYPES:
+        if name == known:
+            return known
+    if name is not None:
+        raise ConfigError(f"no decoder type {name!r}; there are {', '.join(DECODER_TYPES)}")
+    return None
 
 
 def insist(report: Mapping[str, Any]) -> None:
@@ -243,12 +257,6 @@ def _scenario(name: str) -> Scenario:
     raise ConfigError(f"no scenario {name!r}; there are {', '.join(SCENARIOS)}")
 
 
-def _decoder_type(name: str) -> Any:
-    if name not in DECODER_TYPES:
-        raise ConfigError(f"no decoder type {name!r}; there are {', '.join(DECODER_TYPES)}")
-    return name
-
-
 @contextmanager
 def _progress(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, if that is a terminal; told how many are done."""
@@ -261,6 +269,3 @@ def _progress(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-__all__ = ["BudgetVerdict", "LatencyRequest", "bundle_of", "insist", "lines_of", "measure", "run"]
