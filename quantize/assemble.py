@@ -16,19 +16,26 @@ from typing import Any
 
 from edge_runtime.bundle import DECODER, GOLDEN, RUN_LOG, Bundle, BundleWriter, manifest_sha256, open_bundle
 from edge_runtime.errors import BundleInvalid, ConfigError, StorageError
+from edge_runtime.golden import write_golden
 from edge_runtime.manifest import FileEntry, Manifest
+from hardware.geometry import read_intrinsics
 from hardware.storage import storage_errors
+from quantize.calibration import CalibrationSet
+from quantize.calibration_sources import open_calibration
 from quantize.encoder_files import ESTIMATOR, encoder_graphs, write_encoders
+from quantize.encoder_static import EncoderOutcome
 from quantize.gguf_quants import quantize_decoder
 from quantize.golden_errors import GoldenErrors, measure
 from quantize.peak_memory import PeakMemory
 from quantize.recipes import DECODER_BITS, ENCODER_RATIO, Recipe
+from quantize.tile_budget import golden_cases, image_spec
 
 _log = logging.getLogger(__name__)
 
 # In order, for progress bars and the log.
 STEPS = (
     "check the parent",
+    "read the calibration data",
     "quantize the encoders",
     "quantize the decoder",
     "compare with the parent",
@@ -40,11 +47,23 @@ _WRITERS = ("roborefer-edge", "onnx", "onnxruntime", "llama-cpp-python", "gguf",
 
 
 @dataclass(frozen=True)
+class CalibrationRequest:
+    """Which calibration data to use."""
+
+    path: Path
+    count: int = 64
+    seed: int = 0
+    depth_unit_m: float = 0.001  # of 16-bit depth files in question folders
+    intrinsics: Path | None = None  # of the robot's camera; data of another one is refused
+
+
+@dataclass(frozen=True)
 class QuantizeResult:
     """What a run made."""
 
     bundle: Bundle
     parent: Bundle
+    encoders: dict[str, EncoderOutcome]
     errors: GoldenErrors
     duration_s: float
     peak_mib: float
@@ -73,6 +92,7 @@ def quantize_bundle(
     out: Path,
     recipe: Recipe,
     *,
+    calibration: CalibrationRequest | None = None,
     name: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> QuantizeResult:
@@ -82,12 +102,14 @@ def quantize_bundle(
         parent_dir: The full-precision bundle.
         out: The new bundle; an older bundle there is replaced at the end, in one move.
         recipe: What to do.
+        calibration: What to look at activations with, for recipes that do.
         name: Of the new bundle; default: the destination folder's.
         progress: Called with each entry of `STEPS` as it begins.
 
     Raises:
         BundleError: The parent is not whole, is quantized already, or the result is too far from it.
-        ConfigError: The destination exists and is no bundle, or is the parent.
+        ConfigError: The destination exists and is no bundle, or is the parent; or calibration data is missing.
+        DataError: The calibration data cannot be used.
         InferenceError: A native library failed.
         StorageError: Disk full or not writable.
     """
@@ -99,19 +121,22 @@ def quantize_bundle(
         _check_parent(parent, recipe)
         _check_space(parent, recipe, writer.path)
         clock.begin(STEPS[1])
-        write_encoders(parent, writer.path, recipe.encoders)
+        data = _calibration(parent, recipe, calibration)
+        draft = _manifest(parent, recipe, name or out.resolve().name, data)
         clock.begin(STEPS[2])
-        _write_decoder(parent, writer.path, recipe)
-        _copy_unchanged(parent, writer.path)
+        cut = replace(parent, manifest=replace(parent.manifest, image=draft.image))  # the parent under our tile budget
+        encoders = write_encoders(cut, writer.path, recipe, data)
         clock.begin(STEPS[3])
-        draft = _manifest(parent, recipe, name or out.resolve().name)
+        _write_decoder(parent, writer.path, recipe)
+        _copy_others(parent, draft, writer.path)
+        clock.begin(STEPS[4])
         errors = measure(_unchecked(writer.path, draft))
         errors.require(recipe.worst_error)
-        clock.begin(STEPS[4])
+        clock.begin(STEPS[5])
         _write_log(writer.path, recipe, clock, peak)
         bundle = writer.finish(replace(draft, tolerances=errors.tolerances(parent.manifest.tolerances)))
     _log.info("quantized %s to %s by %s", parent_dir, out, recipe.name)
-    return QuantizeResult(bundle, parent, errors, clock.total_s, peak.mib)
+    return QuantizeResult(bundle, parent, encoders, errors, clock.total_s, peak.mib)
 
 
 @dataclass
@@ -147,22 +172,53 @@ def _write_decoder(parent: Bundle, folder: Path, recipe: Recipe) -> None:
     quantize_decoder(source, folder / DECODER, recipe.decoder, requantize=recipe.requantize)
 
 
-def _copy_unchanged(parent: Bundle, folder: Path) -> None:
+def _calibration(parent: Bundle, recipe: Recipe, request: CalibrationRequest | None) -> CalibrationSet | None:
+    if request is None:
+        if recipe.needs_calibration:
+            raise ConfigError(
+                f"recipe {recipe.name!r} looks at activations and needs calibration data: name a RefSpatial folder, a "
+                "replay folder or a recording with --calibration"
+            )
+        return None
+    return open_calibration(
+        request.path,
+        count=request.count,
+        seed=request.seed,
+        point_suffix=parent.manifest.prompt.point_suffix,
+        needs_depth=parent.manifest.image.depth is not None,
+        depth_unit_m=request.depth_unit_m,
+        camera=None if request.intrinsics is None else read_intrinsics(request.intrinsics),
+    )
+
+
+def _copy_others(parent: Bundle, draft: Manifest, folder: Path) -> None:
     """Golden values stay the parent's; a depth estimator goes along."""
-    names = [GOLDEN, *(name for name in parent.manifest.files if name.startswith(ESTIMATOR))]
+    cases = golden_cases(parent, draft.image)
     with storage_errors(folder):
-        for name in names:
+        if cases is None:
+            shutil.copyfile(parent.file(GOLDEN), folder / GOLDEN)
+        else:
+            write_golden(folder / GOLDEN, cases)
+        for name in (name for name in parent.manifest.files if name.startswith(ESTIMATOR)):
             shutil.copyfile(parent.file(name), folder / name)
 
 
-def _manifest(parent: Bundle, recipe: Recipe, name: str) -> Manifest:
+def _manifest(parent: Bundle, recipe: Recipe, name: str, data: CalibrationSet | None) -> Manifest:
     """The parent's manifest under a new name, recipe and lineage; the parent's tolerances until ours are measured."""
     lineage = replace(
         parent.manifest.lineage,
         parent_sha256=manifest_sha256(parent.path),
         versions={**parent.manifest.lineage.versions, **_library_versions()},
+        data_sha256=None if data is None else data.sha256,
     )
-    return replace(parent.manifest, name=name, recipe=recipe.name, lineage=lineage, encoder_providers=recipe.providers)
+    return replace(
+        parent.manifest,
+        name=name,
+        recipe=recipe.name,
+        lineage=lineage,
+        encoder_providers=recipe.providers,
+        image=image_spec(parent, recipe.max_tiles),
+    )
 
 
 def _library_versions() -> dict[str, str]:

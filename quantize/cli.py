@@ -22,6 +22,19 @@ def quantize(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Full-precision bundle, as export writes it.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")] = "cpu-int8",
+    recipes: Annotated[
+        Path | None, typer.Option("--recipes", help="TOML file with recipes of your own: [recipe.NAME].")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="RefSpatial folder, replay folder or recording, for recipes that look at activations."),
+    ] = None,
+    count: Annotated[int, typer.Option("--calibration-count", min=4, help="How many calibration questions.")] = 64,
+    seed: Annotated[int, typer.Option(help="Decides which questions.")] = 0,
+    depth_unit: Annotated[float, typer.Option(min=1e-9, max=1.0, help="Metres per count of 16-bit depth.")] = 0.001,
+    intrinsics: Annotated[
+        Path | None, typer.Option(help="K.json of the robot's camera: data of another one is refused.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
@@ -29,17 +42,18 @@ def quantize(
 ) -> None:
     """Turn a bundle into a smaller one, and say how far it is from its parent."""
     try:
-        from quantize.assemble import STEPS, quantize_bundle
-        from quantize.recipes import recipe_named
+        from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
+        from quantize.recipes import RECIPES, recipe_named, with_recipes_of
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"quantize needs {error.name}, which is not installed here; run on the workstation: "
             "pip install 'roborefer-edge[quantize]'"
         ) from error
 
-    chosen = recipe_named(recipe)
+    chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
+    data = None if calibration is None else CalibrationRequest(calibration, count, seed, depth_unit, intrinsics)
     with _progress(STEPS) as begin:
-        result = quantize_bundle(bundle, out, chosen, name=name, progress=begin)
+        result = quantize_bundle(bundle, out, chosen, calibration=data, name=name, progress=begin)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:

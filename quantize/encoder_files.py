@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.errors import ConfigError
 from hardware.storage import storage_errors
+from quantize.calibration import CalibrationSet
+from quantize.encoder_static import EncoderOutcome, StaticSettings, write_static
 from quantize.graph import Graph
 from quantize.onnx_dynamic import quantize_dynamic
 from quantize.onnx_fp16 import to_half
-from quantize.recipes import EncoderScheme
+from quantize.onnx_static import weights_only
+from quantize.recipes import EncoderScheme, Recipe
+from quantize.tensorrt import require
 
 ESTIMATOR = "depth_estimator.onnx"  # not part of the model; it goes along unchanged
 
@@ -18,29 +23,39 @@ def encoder_graphs(bundle: Bundle) -> tuple[str, ...]:
     return tuple(sorted(name for name in bundle.manifest.files if name.endswith(".onnx") and name != ESTIMATOR))
 
 
-def write_encoders(bundle: Bundle, folder: Path, scheme: EncoderScheme) -> dict[str, tuple[str, ...]]:
-    """Write each encoder of a bundle under a scheme.
+def write_encoders(
+    bundle: Bundle, folder: Path, recipe: Recipe, calibration: CalibrationSet | None
+) -> dict[str, EncoderOutcome]:
+    """Write each encoder of a bundle as a recipe says.
 
     Args:
         bundle: With float32 encoders.
         folder: Where the new files go.
-        scheme: What becomes of their weights.
-
-    Returns:
-        File name -> names of the layers that were quantized.
+        recipe: What becomes of their weights.
+        calibration: For schemes that look at activations.
 
     Raises:
         BundleInvalid: A weight is not finite, or cannot be stored under the scheme.
+        ConfigError: The scheme needs calibration data and there is none.
         StorageError: Disk full or not writable.
     """
-    edit = _EDITS[scheme]
-    done: dict[str, tuple[str, ...]] = {}
-    for name in encoder_graphs(bundle):
-        graph = Graph.read(bundle.file(name))
-        done[name] = edit(graph)
-        with storage_errors(folder):
-            graph.write(folder / name)
-    return done
+    names = encoder_graphs(bundle)
+    if recipe.encoders == "int8-static":
+        if calibration is None:
+            raise ConfigError(f"recipe {recipe.name!r} needs calibration data: name it with --calibration")
+        settings = StaticSettings(ranges=recipe.ranges, smooth=recipe.smooth, budget_db=recipe.budget_db)
+        return write_static(bundle, folder, names, calibration, settings)
+    return {name: _write_one(bundle, folder / name, recipe) for name in names}
+
+
+def _write_one(bundle: Bundle, path: Path, recipe: Recipe) -> EncoderOutcome:
+    graph = Graph.read(bundle.file(path.name))
+    done = _EDITS[recipe.encoders](graph)
+    if recipe.for_tensorrt:
+        require(graph)
+    with storage_errors(path):
+        graph.write(path)
+    return EncoderOutcome(done)
 
 
 def _half(graph: Graph) -> tuple[str, ...]:
@@ -56,4 +71,5 @@ _EDITS: dict[EncoderScheme, Callable[[Graph], tuple[str, ...]]] = {
     "fp32": _unchanged,
     "fp16": _half,
     "int8-dynamic": quantize_dynamic,
+    "int8-weights": weights_only,
 }

@@ -5,8 +5,10 @@ and weights named after modules) and edits it here. This module knows ONNX files
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from edge_runtime.records import F32
 
 # As in export: ONNX Runtime maps such files instead of copying them.
 EXTERNAL_ABOVE_BYTES = 64 << 20
+SMALLEST_EXTERNAL_BYTES = 1024  # smaller tensors stay in the graph: shapes and scales are looked at on loading
+PAGE_BYTES = 4096
 _OPERATOR = "/"  # a node is called `<module>/<operator>`
 
 
@@ -147,7 +151,7 @@ class Graph:
 
     def set_constant(self, name: str, values: npt.NDArray[np.generic]) -> str:
         """Add an initializer, or replace one; gives its name back."""
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        tensor = numpy_helper.from_array(np.asarray(values, order="C"), name)
         if name in self._tensors:
             self._tensors[name].CopyFrom(tensor)
         else:
@@ -210,22 +214,62 @@ class Graph:
     def write(self, path: Path, *, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> None:
         """Write the graph, its weights beside it as `<name>.onnx.data` if they are large.
 
+        Weights that lie outside are copied one at a time; none stays in memory.
+
         Raises:
             OSError: The disk is full or not writable.
         """
-        for tensor in self.proto.graph.initializer:
-            if uses_external_data(tensor):
-                load_external_data_for_tensor(tensor, str(self._folder))
-                tensor.data_location = TensorProto.DEFAULT
-                del tensor.external_data[:]
-        size = sum(len(tensor.raw_data) for tensor in self.proto.graph.initializer)
-        onnx.save(
-            self.proto,
-            str(path),
-            save_as_external_data=size > external_above_bytes,
-            all_tensors_to_one_file=True,
-            location=f"{path.name}.data",
-        )
+        tensors = self.proto.graph.initializer
+        external = sum(map(_stored_bytes, tensors)) > external_above_bytes
+        model = self._without_weights()
+        with ExitStack() as stack:
+            data = stack.enter_context(path.with_name(f"{path.name}.data").open("wb")) if external else None
+            for tensor in tensors:
+                whole = TensorProto()
+                whole.CopyFrom(tensor)
+                if uses_external_data(whole):
+                    load_external_data_for_tensor(whole, str(self._folder))
+                    whole.data_location = TensorProto.DEFAULT
+                    del whole.external_data[:]
+                if data is not None and len(whole.raw_data) >= SMALLEST_EXTERNAL_BYTES:
+                    _move_out(whole, data, f"{path.name}.data")
+                model.graph.initializer.append(whole)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def copy(self) -> "Graph":
+        """An independent graph; weights outside the file are shared, nobody changes those."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        return Graph(proto, self._folder, self.name)
+
+    def _without_weights(self) -> onnx.ModelProto:
+        """The model with everything but its initializers."""
+        source, model = self.proto, onnx.ModelProto()
+        model.ir_version, model.producer_name = source.ir_version, source.producer_name
+        model.opset_import.extend(source.opset_import)
+        model.graph.name = source.graph.name
+        model.graph.node.extend(source.graph.node)
+        model.graph.input.extend(source.graph.input)
+        model.graph.output.extend(source.graph.output)
+        return model
+
+
+def _stored_bytes(tensor: TensorProto) -> int:
+    if not uses_external_data(tensor):
+        return len(tensor.raw_data)
+    return next((int(entry.value) for entry in tensor.external_data if entry.key == "length"), 0)
+
+
+def _move_out(tensor: TensorProto, data: BinaryIO, location: str) -> None:
+    """Append a tensor's bytes to the data file and leave a pointer; page-aligned, so that they can be mapped."""
+    data.write(b"\0" * (-data.tell() % PAGE_BYTES))
+    place = {"location": location, "offset": str(data.tell()), "length": str(len(tensor.raw_data))}
+    data.write(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
 
 
 def _attribute(node: NodeProto, name: str, default: float) -> float:

@@ -1,34 +1,66 @@
-"""Recipes: named ways to make a bundle smaller, one frozen table.
+"""Recipes: named ways to make a bundle smaller, one frozen table, which a TOML file can extend.
 
 A recipe says what becomes of the encoders and of the decoder, which machine it is for and how small the result will be.
-`jetson-*` recipes hold only operators that TensorRT knows; operators for processors alone belong to `cpu-*`.
+`jetson-*` recipes hold only operators that TensorRT knows; operators for processors alone belong to `cpu-*` and
+`smallest`.
+
+    [recipe.my-robot]              # a TOML file for --recipes
+    base = "jetson-8gb"            # whatever is not said is taken from there
+    decoder = "Q5_K_M"
+    max_tiles = 3
 """
 
+import dataclasses
 import difflib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.manifest import MOST_TILES
 from quantize.gguf_quants import DecoderType
+from quantize.ranges import RangeMethod
 
-EncoderScheme = Literal["fp32", "fp16", "int8-dynamic"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-# Bytes of a weight after quantization over its bytes before, biases and scales included, for widths as in the models.
-ENCODER_RATIO: Final[Mapping[EncoderScheme, float]] = {"fp32": 1.0, "fp16": 0.51, "int8-dynamic": 0.27}
+EncoderScheme = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weights"]
+DecoderMethod = Literal["plain", "imatrix", "gptq"]
+
+# Bytes of a graph after quantization over its bytes before, biases and scales included, for widths as in the models.
+ENCODER_RATIO: Final[Mapping[EncoderScheme, float]] = {
+    "fp32": 1.0, "fp16": 0.51, "int8-dynamic": 0.27, "int8-static": 0.27, "int8-weights": 0.27,
+}  # fmt: skip
 DECODER_BITS: Final[Mapping[DecoderType, float]] = {
     "F16": 16.0, "Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.8, "Q4_K_M": 5.0, "Q4_0": 4.7, "IQ4_XS": 4.5,
 }  # fmt: skip
+JETSON: Final = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to make a bundle smaller."""
+    """One way to make a bundle smaller.
+
+    Raises:
+        ConfigError: Two settings contradict, or one is out of range.
+    """
 
     name: str
     summary: str  # one line, for lists
     encoders: EncoderScheme
     decoder: DecoderType
+    decoder_method: DecoderMethod = "plain"
+    # static INT8: how the range of an activation is found, and whether SmoothQuant goes before
+    ranges: RangeMethod = "minmax"
+    smooth: bool = True
+    # static INT8: signal-to-noise ratio that each graph's output must keep, in decibels; layers are left out for it
+    budget_db: float = 20.0
+    # tiles per picture; None: the parent's. Fewer are faster and see less detail
+    max_tiles: int | None = None
     # execution providers the encoders are meant for, best first; empty: any
     providers: tuple[str, ...] = ()
     # golden values may be off by this share of their largest; beyond it the model is broken, not quantized
@@ -36,14 +68,45 @@ class Recipe:
     # whether the parent may already be quantized
     requantize: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.max_tiles is not None and not 1 <= self.max_tiles <= MOST_TILES:
+            raise ConfigError(f"recipe {self.name!r}: max_tiles {self.max_tiles} is outside 1 to {MOST_TILES}")
+        if self.decoder_method == "gptq" and self.decoder != "Q4_0":
+            raise ConfigError(
+                f"recipe {self.name!r}: GPTQ results are stored on the grid of Q4_0, not of {self.decoder}; set "
+                'decoder = "Q4_0" or decoder_method = "imatrix"'
+            )
+        if not self.worst_error > 0.0:
+            raise ConfigError(f"recipe {self.name!r}: worst_error {self.worst_error} must be positive")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it looks at activations."""
+        return self.encoders == "int8-static" or self.decoder_method != "plain"
+
+    @property
+    def for_tensorrt(self) -> bool:
+        """Whether TensorRT is to build the encoders."""
+        return JETSON[0] in self.providers
+
 
 RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe("fp16", "half precision everywhere; the reference on a GPU", "fp16", "F16", worst_error=0.05),
     Recipe("cpu-int8", "dynamic INT8 encoders for processors, Q8_0 decoder", "int8-dynamic", "Q8_0"),
-)
+    Recipe(
+        "jetson-8gb", "static INT8 encoders for TensorRT, Q4_K_M decoder, one tile per picture", "int8-static",
+        "Q4_K_M", max_tiles=1, providers=JETSON,
+    ),
+    Recipe(
+        "jetson-16gb", "static INT8 encoders for TensorRT, Q5_K_M decoder, six tiles", "int8-static", "Q5_K_M",
+        max_tiles=6, providers=JETSON,
+    ),
+    Recipe("jetson-64gb", "FP16 encoders, Q8_0 decoder, all tiles", "fp16", "Q8_0", providers=JETSON),
+)  # fmt: skip
 
 
-def recipe_named(name: str, table: tuple[Recipe, ...] = RECIPES) -> Recipe:
+def recipe_named(name: str, table: Sequence[Recipe] = RECIPES) -> Recipe:
     """Look a recipe up.
 
     Raises:
@@ -55,3 +118,54 @@ def recipe_named(name: str, table: tuple[Recipe, ...] = RECIPES) -> Recipe:
     near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"no recipe {name!r}{hint} There are: {', '.join(by_name)}.")
+
+
+def with_recipes_of(path: Path, table: Sequence[Recipe] = RECIPES) -> tuple[Recipe, ...]:
+    """The table with the recipes of a TOML file added, or put in the place of those with the same name.
+
+    Raises:
+        ConfigError: Not TOML, or a recipe in it has an unknown key, a value of the wrong kind, or no known base.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read recipes from {path}: {error}") from error
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"{path} holds no [recipe.NAME] table")
+    merged = {recipe.name: recipe for recipe in table}
+    for name, settings in found.items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{path}: recipe.{name} must be a table of settings")
+        merged[name] = _merged(name, settings, tuple(merged.values()), path)
+    return tuple(merged.values())
+
+
+def _merged(name: str, settings: Mapping[str, Any], table: Sequence[Recipe], path: Path) -> Recipe:
+    given = dict(settings)
+    base = recipe_named(str(given.pop("base", "cpu-int8")), table)
+    hints = get_type_hints(Recipe)
+    known = sorted(set(hints) - {"name"})
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"{path}: recipe.{name} has unknown keys {unknown}; known are base, {', '.join(known)}")
+    values = {key: _value(hints[key], value, f"{path}: recipe.{name}.{key}") for key, value in given.items()}
+    return dataclasses.replace(base, **{"summary": f"{base.name}, changed by {path.name}", **values, "name": name})
+
+
+def _value(expected: Any, value: Any, where: str) -> Any:
+    """A TOML value as the type of a field."""
+    if choices := _choices(expected):
+        if value not in choices:
+            raise ConfigError(f"{where} is {value!r}; possible are {', '.join(map(str, choices))}")
+        return value
+    if expected is float and type(value) is int:
+        return float(value)
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value) and "tuple" in str(expected):
+        return tuple(value)
+    if type(value) in (expected, *(kind for kind in get_args(expected) if isinstance(kind, type))):
+        return value
+    raise ConfigError(f"{where} is {value!r}, which is not of the kind {getattr(expected, '__name__', expected)}")
+
+
+def _choices(expected: Any) -> tuple[Any, ...]:
+    arguments = get_args(expected)
+    return arguments if arguments and all(isinstance(a, str) for a in arguments) else ()

@@ -7,6 +7,9 @@ import torch
 
 from edge_runtime.bundle import Bundle, open_bundle
 from export.assemble import export_bundle
+from quantize.calibration import CalibrationSet
+from quantize.calibration_sources import open_calibration
+from tests.synthetic_scene import write_clip
 from train.checkpoint import save_checkpoint
 from train.seeded import Shape, seeded_checkpoint
 
@@ -42,3 +45,18 @@ def cpu_int8(parent: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle
 
     out = tmp_path_factory.mktemp("cpu-int8") / "bundle"
     return open_bundle(quantize_bundle(parent.path, out, recipe_named("cpu-int8")).bundle.path)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A replay folder of eight small frames."""
+    folder = tmp_path_factory.mktemp("clip") / "clip"
+    write_clip(folder, count=8, width=96, height=72, aligned=True, shadow_samples=0, supersample=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibration(clip: Path, parent: Bundle) -> CalibrationSet:
+    """All of its frames, with questions."""
+    suffix = parent.manifest.prompt.point_suffix
+    return open_calibration(clip, count=8, point_suffix=suffix, needs_depth=True)
