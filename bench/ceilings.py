@@ -1,6 +1,6 @@
 """What this processor can do at best, measured: single-precision products and reading memory.
 
-Run as a program it is the child that measures: `python -m bench.ceilings`, about three seconds on all cores. The
+Run as a program it is the child that measures: `python -m bench.ceilings`, a second or two on all cores. The
 numbers are ceilings of NumPy's own kernels; half-precision and INT8 kernels may pass the first one, and then a
 measurement is faster than its prediction.
 """
@@ -19,8 +19,8 @@ from edge_runtime.stdout import write_line
 from hardware.child import run_module
 from hardware.profiles import Ceilings
 
-_SIDE = 2048  # of the matrices: 48 MiB together, far beyond the caches
-_READ_BYTES = 512 << 20
+_SIDE = 1536  # of the matrices: large enough that a product is all arithmetic
+_READ_BYTES = 256 << 20  # far beyond the caches
 _ROUNDS = 5
 _TIMEOUT_S = 120.0
 

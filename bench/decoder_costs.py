@@ -91,7 +91,7 @@ def decoder_cost_of_file(path: Path) -> DecoderCost:
     """
     try:
         reader = GGUFReader(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError, KeyError) as error:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
     tensors = [StoredTensor(t.name, int(t.n_elements), int(t.n_bytes), t.tensor_type.name) for t in reader.tensors]
     sizes = {t.name: [int(n) for n in t.shape] for t in reader.tensors}

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.latency_worker import WorkerRequest
 from bench.machine import MachineCard, machine_card
-from bench.scenarios import Workload
+from bench.scenarios import Workload, live_camera
 from bench.synthetic import is_synthetic
 from bench.watch import Sample, Watched, watch_module
 from edge_runtime.bundle import DECODER, Bundle
@@ -103,7 +103,7 @@ class LatencyReport:
         """The object of `bench latency --json` (docs/schema/bench_latency.json), budgets aside."""
         stages = {stage: _rounded(asdict(found)) for stage, found in self.stages_ms().items()}
         return {
-            "kind": "latency",
+            "kind": "bench_latency",
             "bundle": dict(self.bundle),
             "workload": asdict(self.workload) | {"max_tiles": self.max_tiles, "threads": self.n_threads},
             "samples": len(self.answers),
@@ -163,8 +163,11 @@ def measure_latency(
     Raises:
         ConfigError: The workload does not fit the bundle.
         InferenceError: Native code failed, or the process was killed (out of memory) or took too long.
+        CameraNotFound: There is no camera of that name.
         DeviceError: The camera failed.
     """
+    if workload.scenario == "stream":
+        live_camera(workload)  # so that a name that is no camera is told before a model is loaded
     decoder_verdict(bundle.file(DECODER))  # proven once per machine, so not part of a cold start either
     card = machine_card()
     request = WorkerRequest(str(bundle.path.resolve()), workload, max_tiles, n_threads)
