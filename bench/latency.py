@@ -103,7 +103,7 @@ class LatencyReport:
         """The object of `bench latency --json` (docs/schema/bench_latency.json), budgets aside."""
         stages = {stage: _rounded(asdict(found)) for stage, found in self.stages_ms().items()}
         return {
-            "kind": "bench_latency",
+            "kind": "latency",
             "bundle": dict(self.bundle),
             "workload": asdict(self.workload) | {"max_tiles": self.max_tiles, "threads": self.n_threads},
             "samples": len(self.answers),

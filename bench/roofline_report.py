@@ -72,7 +72,7 @@ def _report(latency: LatencyRequest, model: ModelCost, name: str, measured: Mapp
     asked = _question(latency, model, measured)
     work = work_of(model, asked)
     return {
-        "kind": "bench_roofline",
+        "kind": "roofline",
         "bundle": {"name": name, "weight_bytes": weight_bytes(model)},
         "question": {
             "tower_tiles": asked.tower_tiles,
@@ -179,7 +179,7 @@ def _read_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8").strip().splitlines()[-1])
     except (OSError, ValueError, IndexError) as error:
         raise ConfigError(f"{path} is no report of `bench latency --json`: {error}") from error
-    if not isinstance(report, dict) or report.get("kind") != "bench_latency":
+    if not isinstance(report, dict) or report.get("kind") != "latency":
         raise ConfigError(f"{path} is no report of `bench latency --json`")
     return report
 
