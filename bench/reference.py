@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError, DeviceError, InstructionError
 from edge_runtime.metrics import StageTimer
+from edge_runtime.pipeline import MAX_ANSWER_TOKENS
 from edge_runtime.prompt import compose, parts_of
 from edge_runtime.records import Generation, Prompt, View
+from edge_runtime.token_text import TokenText
 from hardware.probe import probe_board
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.inputs import ModelInputs, prepare
@@ -27,8 +29,12 @@ from train.tokenizer import prompt_ids
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "nf4"]
 
-# As the pipeline allows where no grammar bounds an answer.
-MAX_ANSWER_TOKENS = 512
+# Byte-level vocabularies write each byte as a character: the printable ones of Latin-1 as themselves, the others in
+# order from U+0100 on.
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + n): byte for n, byte in enumerate(sorted({*range(0x100)} - {*_PRINTABLE}))
+}
 
 
 class TorchSubject:
@@ -47,6 +53,7 @@ class TorchSubject:
         self._llm: Any = checkpoint.model.llm
         self._stop_ids = frozenset(token_spec(checkpoint).stop)
         self._context_tokens = context_tokens(checkpoint)
+        self._added_tokens = checkpoint.tokenizer.added_tokens_decoder
 
     @classmethod
     def open(cls, path: Path, *, device: Device = "cpu", precision: Precision = "fp32") -> "TorchSubject":
@@ -91,7 +98,7 @@ class TorchSubject:
         view: View,
         instructions: Sequence[str],
         *,
-        max_tokens: int = MAX_ANSWER_TOKENS,
+        max_tokens: int | None = None,
         timer: StageTimer | None = None,
     ) -> list[Generation]:
         """Answer questions about one picture.
@@ -99,7 +106,7 @@ class TorchSubject:
         Args:
             view: The picture, with depth if the model is to be given it.
             instructions: What is asked, sent unchanged.
-            max_tokens: Longest answer.
+            max_tokens: Longest answer; default: what the pipeline allows where no grammar bounds it.
             timer: Gets the time that all of them took together.
 
         Returns:
@@ -115,7 +122,7 @@ class TorchSubject:
             inputs = prepare(self.checkpoint, parts_of([view], instructions[0]))
             questions = self._cut(inputs, view, instructions)
         embeds = self._embedded(inputs, questions.shared, timer)
-        room = self._room(embeds.shape[1], questions.tails, max_tokens)
+        room = self._room(embeds.shape[1], questions.tails, max_tokens or MAX_ANSWER_TOKENS)
         with timer.stage("prefill"):
             reading = _Reading.of(self._llm, embeds, [self._embed(tail) for tail in questions.tails])
             self._wait()
@@ -216,21 +223,27 @@ class TorchSubject:
         return len(answer.ids) >= limit or bool(answer.ids and answer.ids[-1] in self._stop_ids)
 
     def _generation(self, written: "_Written", prompt_tokens: int, spent: Mapping[str, float]) -> Generation:
-        ends = [len(self._text(written.ids[: n + 1])) for n in range(len(written.ids))]
+        text = TokenText()
+        for token in written.ids:
+            text.push(self._piece(token))
+        words, ends = text.finish()
         return Generation(
-            text=self._text(written.ids),
+            text=words,
             token_ids=tuple(written.ids),
             token_probs=tuple(written.probs),
-            token_ends=tuple(ends),
+            token_ends=ends,
             stopped=written.ids[-1] in self._stop_ids,
             prompt_tokens=prompt_tokens,
             prefill_ms=spent["prefill"],
             decode_ms=spent["decode"],
         )
 
-    def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.checkpoint.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+    def _piece(self, token: int) -> bytes:
+        """The bytes a token stands for; special ones have none."""
+        added = self._added_tokens.get(token)
+        if added is not None:
+            return b"" if added.special else str(added.content).encode()
+        return bytes(_BYTES[symbol] for symbol in self.checkpoint.tokenizer.convert_ids_to_tokens(token))
 
     def _wait(self) -> None:
         """Until the device has done what it was given, so that its time goes to the right stage."""
