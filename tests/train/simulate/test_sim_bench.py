@@ -261,7 +261,7 @@ def test_an_unknown_set_is_refused() -> None:
         BenchPlan("every")  # type: ignore[arg-type]
 
 
-def part(**changes) -> dict:
+def part(**changes):
     entry = {"step": 1, "kind": "size", "noun": "mug"}
     return {"entry": entry, "objects": 5, "mask_share": 0.02, "centre_hit": False, "object_hits": 0.2, **changes}
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -29,7 +30,7 @@ def run(*arguments: object, prelude: str = "", **variables: str) -> subprocess.C
     )
 
 
-def report_of(done: subprocess.CompletedProcess[str]) -> dict:
+def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     Draft202012Validator(SCHEMA).validate(report)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.train.simulate.test_sim_bench import files_of
 from train.simulate.training import TrainingMade, TrainingPlan, write_training_data
 from train.simulator.errors import SceneImpossible, ShardInvalid
 from train.simulator.render import FAST
+from train.simulator.sample import draw_views
 from train.simulator.scene import SceneConfig
 from train.spatial.formats import read_training
 
@@ -45,10 +47,11 @@ def test_all_five_forms_are_there_with_their_pictures(made: TrainingMade) -> Non
         for sample in samples:
             assert len(sample.images) == (2 if form == "multi_view_qa" else 1)
             for name in sample.images:
-                assert Image.open(made.out / "3D" / images / name).size == SIZE
+                assert np.asarray(Image.open(made.out / "3D" / images / name)).shape == (*SIZE[::-1], 3)
             for name in sample.depths:
                 depth = np.asarray(Image.open(made.out / "3D" / depths / name))
-                assert (depth.dtype, depth.shape) == (np.uint16, SIZE[::-1])
+                assert depth.dtype == np.uint16
+                assert depth.shape == SIZE[::-1]
                 assert (depth == 0).any()
 
 
@@ -93,7 +96,8 @@ def test_two_workers_and_an_interruption_give_the_same_files(made: TrainingMade,
 def test_depth_as_upstreams_is_relative(tmp_path: Path) -> None:
     plan = replace(PLAN, count=1, depth="relative")
     depth = np.asarray(Image.open(write_training_data(plan, tmp_path / "d").out / "3D" / "depth" / "000000.png"))
-    assert (depth.dtype, depth.shape) == (np.uint8, (*SIZE[::-1], 3))
+    assert depth.dtype == np.uint8
+    assert depth.shape == (*SIZE[::-1], 3)
     assert (depth.min(), depth.max()) == (0, 255)
     assert depth[-1].mean() > depth[0].mean(), "near is bright"
 
@@ -122,16 +126,12 @@ def test_scenes_that_cannot_be_are_told_and_leave_nothing(tmp_path: Path) -> Non
 
 
 def test_some_scenes_that_cannot_be_are_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.simulate import training
-
-    real = training.draw_views
-
     def fails_once(renderer, seed, index, *rest):
         if index == 1:
             raise SceneImpossible("no")
-        yield from real(renderer, seed, index, *rest)
+        yield from draw_views(renderer, seed, index, *rest)
 
-    monkeypatch.setattr(training, "draw_views", fails_once)
+    monkeypatch.setattr("train.simulate.training.draw_views", fails_once)
     made = write_training_data(replace(PLAN, count=3), tmp_path / "data")
     assert (made.summary["scenes"], made.summary["skipped"]) == (2, 1)
 
@@ -140,6 +140,6 @@ def test_some_scenes_that_cannot_be_are_skipped_and_counted(tmp_path: Path, monk
     ("changes", "why"),
     [({"count": 0}, "at least one"), ({"seed": 3_000_000_000}, "a bench's"), ({"depth": "deep"}, "exact, noisy")],
 )
-def test_impossible_plans_are_refused(changes: dict, why: str) -> None:
+def test_impossible_plans_are_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         replace(PLAN, **changes)
