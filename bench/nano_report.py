@@ -14,12 +14,13 @@ The report is the shipped bundle's with depth, and a section for everything else
 
 import argparse
 import json
+import operator
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge_runtime.errors import DataError, EdgeError
 from edge_runtime.terminal import say
@@ -40,20 +41,20 @@ class Bar:
     name: str
     value: float | None
     limit: float
-    at_least: bool = True
+    rule: Literal["at least", "at most", "above"] = "at least"
 
     @property
     def met(self) -> bool:
         """Whether it was reached."""
         if self.value is None:
             return False
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return {"at least": operator.ge, "at most": operator.le, "above": operator.gt}[self.rule](
+            self.value, self.limit
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As the report holds it."""
-        return {"name": self.name, "value": self.value, "at_least" if self.at_least else "at_most": self.limit} | {
-            "met": self.met
-        }
+        return {**asdict(self), "met": self.met}
 
 
 def nano_report(found: Path) -> dict[str, Any]:
@@ -86,12 +87,12 @@ def bars(report: Json) -> Iterator[Bar]:
         yield Bar(f"{subject}: AUROC of confidence", own["auroc"], 0.70)
         nouns = [group["accuracy"] > 0.5 for group in own["by"].get("noun", {}).values()]
         yield Bar(f"{subject}: nouns above 50 %, share", sum(nouns) / len(nouns) if nouns else None, 35 / 40)
-    yield Bar("depth questions: gain by depth, lower end", report["depth_questions"]["difference"]["low"], 0.0)
+    yield Bar("depth questions: gain by depth, lower end", report["depth_questions"]["difference"]["low"], 0.0, "above")
     lost = report["bundle"]["rgbd"]["mean"] - report["noisy_depth"]["mean"]
-    yield Bar("bundle: lost with sensor-noisy depth", round(lost, 4), 0.05, at_least=False)
+    yield Bar("bundle: lost with sensor-noisy depth", round(lost, 4), 0.05, "at most")
     for name, baseline in report["baselines"].items():
         worst = max((split["accuracy"] for split in baseline["splits"].values()), default=None)
-        yield Bar(f"{name}: best split", worst, 0.25, at_least=False)
+        yield Bar(f"{name}: best split", worst, 0.25, "at most")
 
 
 def card_lines(report: Json) -> list[str]:
@@ -104,9 +105,10 @@ def card_lines(report: Json) -> list[str]:
     lines += [_row(f"baseline: {name}", baseline) for name, baseline in report["baselines"].items()]
     lines += ["", "| | value | asked | |", "|---|---|---|---|"]
     for bar in report["bars"]:
-        asked = f"at least {bar['at_least']:.3g}" if "at_least" in bar else f"at most {bar['at_most']:.3g}"
         value = "-" if bar["value"] is None else f"{bar['value']:.3f}"
-        lines.append(f"| {bar['name']} | {value} | {asked} | {'met' if bar['met'] else 'missed'} |")
+        lines.append(
+            f"| {bar['name']} | {value} | {bar['rule']} {bar['limit']:.3g} | {'met' if bar['met'] else 'missed'} |"
+        )
     lines += ["", *_breakdown("steps", report["bundle"]["rgbd"], "by_step")]
     lines += ["", *_breakdown("kind", report["bundle"]["rgbd"], "by_kind")]
     return lines

@@ -4,7 +4,7 @@
 #   models/nano/ship.sh CHECKPOINT WORK OUT        e.g. runs/nano/checkpoint runs/nano models/nano
 #
 # WORK/ship-<hash of the checkpoint>/ holds everything found on the way, WORK/bench/ the sim bench. OUT gets checkpoint/,
-# bundle/, report.json and reference.answers.jsonl, and the figures in its README.md, all at the end.
+# bundle/, report.json and reference.answers.*, and the figures in its README.md, all at the end.
 #   COUNTS=10,8,6 DEPTH_COUNT=20    a smaller bench, for trying this out
 set -euo pipefail
 
@@ -78,4 +78,5 @@ mkdir -p "$out"
 put "$found/nano" bundle
 put "$found/report.json" report.json
 put "$found/reference-rgbd/answers.jsonl" reference.answers.jsonl
+put "$found/reference-rgbd/answers.about.json" reference.answers.about.json
 echo "shipped to $out: $size_mb MB of at most $max_mb" >&2
