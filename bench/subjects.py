@@ -103,7 +103,7 @@ def bundle_modality(asked: str | None, *, takes_depth: bool, has_depth: bool) ->
         ConfigError: RGB-D is asked for and one of them has none.
     """
     if asked == "rgbd" and not takes_depth:
-        raise ConfigError("this bundle has no depth input; ask with --modality rgb")
+        raise ConfigError("this model has no depth input; ask with --modality rgb")
     if asked == "rgbd" and not has_depth:
         raise ConfigError(
             "not every question of this dataset has depth; put a depth map of the same name into depth/ beside image/, "
