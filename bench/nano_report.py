@@ -48,9 +48,8 @@ class Bar:
         """Whether it was reached."""
         if self.value is None:
             return False
-        return {"at least": operator.ge, "at most": operator.le, "above": operator.gt}[self.rule](
-            self.value, self.limit
-        )
+        holds = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}[self.rule]
+        return bool(holds(self.value, self.limit))
 
     def to_json(self) -> dict[str, Any]:
         """As the report holds it."""
