@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import cli_speed
+from bench import cli_report, cli_speed
 from edge_runtime.cli import AsJson, BundleOption, MaxTiles, Threads
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -201,3 +201,8 @@ def compare(
 
 app.command()(cli_speed.latency)
 app.command()(cli_speed.roofline)
+app.command()(cli_speed.synthetic)
+
+# --- putting together ---------------------------------------------------------------------------------
+
+app.command()(cli_report.report)

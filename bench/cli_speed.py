@@ -98,6 +98,23 @@ def latency(
     insist(report)
 
 
+def synthetic(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="roborefer-2b, roborefer-8b or nano.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")],
+    decoder_type: DecoderTypeOption = None,
+    no_golden: Annotated[
+        bool, typer.Option("--no-golden", help="Spare the one question that `check` and `quantize` need answered.")
+    ] = False,
+) -> None:
+    """Make up a bundle of a true shape, to be quantized, checked and measured before any weights are there."""
+    from bench.latency_report import LatencyRequest, bundle_of
+    from edge_runtime.terminal import say
+
+    request = LatencyRequest(synthetic=name, decoder_type=decoder_type, out=out)
+    made = bundle_of(request, golden=not no_golden)
+    say(f"{made.manifest.name} at {made.path}, {made.bytes / 2**20:.0f} MiB")
+
+
 def roofline(
     bundle: BundleOption = None,
     synthetic: SyntheticOption = None,

@@ -11,7 +11,7 @@ from bench.budgets import BUDGETS, hold_against, read_budget
 from bench.latency import DEFAULT_TIMEOUT_S, LatencyReport, measure_latency
 from bench.scenarios import SCENARIOS, Scenario, Workload
 from bench.shapes import DECODER_TYPES, DecoderType, ModelShape, shape_named
-from bench.synthetic import synthetic_bundle
+from bench.synthetic import is_synthetic, synthetic_bundle
 from edge_runtime.bundle import Bundle, default_bundle, open_bundle
 from edge_runtime.errors import BudgetExceeded, ConfigError
 
@@ -57,15 +57,18 @@ class LatencyRequest:
             raise ConfigError("--bundle and --synthetic name two bundles: choose one")
         return shape_named(self.synthetic)
 
-    def workload(self) -> Workload:
-        """What is asked; made-up bundles are asked for answers of a fixed length, without a grammar.
+    def workload(self, *, made_up: bool = False) -> Workload:
+        """What is asked.
 
-        A grammar has nothing to hold on to in random weights and would be fought at every token.
+        Args:
+            made_up: Weights are random: answers have a fixed length then, and no grammar, which would have nothing
+                to hold on to and be fought at every token.
 
         Raises:
             ConfigError: A value makes no sense.
         """
         shape = self.shape()
+        random = made_up or shape is not None
         width, height = _size(self.size)
         return Workload(
             scenario=_scenario(self.scenario),
@@ -74,8 +77,8 @@ class LatencyRequest:
             width=width,
             height=height,
             depth=self.depth,
-            grammar=self.grammar and shape is None,
-            answer_tokens=self.answer_tokens or (SYNTHETIC_ANSWER_TOKENS if shape else None),
+            grammar=self.grammar and not random,
+            answer_tokens=self.answer_tokens or (SYNTHETIC_ANSWER_TOKENS if random else None),
             fps=self.fps,
             camera=self.camera,
         )
@@ -91,16 +94,16 @@ def measure(request: LatencyRequest) -> dict[str, Any]:
         ConfigError: Flags contradict, or the budget is unknown; before anything is measured.
         EdgeError: The bundle cannot be opened, written or run.
     """
-    workload = request.workload()
+    request.workload()  # says what is wrong before gigabytes are written
     budget = read_budget(request.budget, request.budgets_file) if request.budget else None
-    bundle = bundle_of(request)
-    report = run(request, workload, bundle)
+    report = run(request, bundle_of(request))
     verdict = hold_against(report, budget) if budget else None
     return report.to_json() | {"budget": verdict.to_json() if verdict else None}
 
 
-def run(request: LatencyRequest, workload: Workload, bundle: Bundle) -> LatencyReport:
+def run(request: LatencyRequest, bundle: Bundle) -> LatencyReport:
     """The measurement alone, behind a progress bar."""
+    workload = request.workload(made_up=is_synthetic(bundle.manifest))
     with _progress(workload.warmup + workload.count, "questions") as advance:
         return measure_latency(
             bundle,
@@ -112,8 +115,8 @@ def run(request: LatencyRequest, workload: Workload, bundle: Bundle) -> LatencyR
         )
 
 
-def bundle_of(request: LatencyRequest) -> Bundle:
-    """The bundle to measure; a made-up one is written if it is not there yet.
+def bundle_of(request: LatencyRequest, *, golden: bool = False) -> Bundle:
+    """The bundle to measure; a made-up one is written if it is not there yet, with golden values if they are needed.
 
     Raises:
         ConfigError: The decoder type is unknown or does not fit.
@@ -131,7 +134,7 @@ def bundle_of(request: LatencyRequest) -> Bundle:
             done.append(step)
             advance(len(done))
 
-        return synthetic_bundle(shape, kind, out=request.out, progress=begin)
+        return synthetic_bundle(shape, kind, out=request.out, golden=golden, progress=begin)
 
 
 def known_decoder_type(name: str | None) -> DecoderType | None:

@@ -28,7 +28,7 @@ from hardware.profiles import PROFILES, Ceilings, ClockMode, DeviceProfile
 
 STAGES = ("rgb_encoder", "depth_encoder", "prefill", "decode")
 # Template, question and the sentence that asks for coordinates, as the published tokenizer writes them.
-TEXT_TOKENS = 96
+TEXT_TOKENS = 92
 
 Bound = Literal["compute", "memory"]
 
@@ -132,8 +132,9 @@ def question(
     tiles = preprocess_rgb(np.zeros((height, width, 3), np.uint8), spec)
     projected = projected_tiles(tiles, spec)
     modalities = 2 if depth and model.depth is not None else 1
-    blocks = projected if spec.mode == "dynamic" else 1  # each is followed by a newline token
-    media = modalities * (projected * model.tokens_per_tile + blocks)
+    # A newline token follows each block; where pictures are tiled, the prompt has a line end of its own there too.
+    line_ends = 2 * projected if spec.mode == "dynamic" else 1
+    media = modalities * (projected * model.tokens_per_tile + line_ends)
     return Question(
         tower_tiles=len(tiles.pixels),
         projector_tiles=projected,

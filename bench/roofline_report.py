@@ -166,7 +166,7 @@ def _measure(request: RooflineRequest, bundle: Bundle) -> dict[str, Any]:
     count = request.count or (shape.count if shape else _COUNT)
     warmup = shape.warmup if shape else _WARMUP
     latency = replace(request.latency, count=count, warmup=warmup)
-    return run(latency, latency.workload(), bundle).to_json()
+    return run(latency, bundle).to_json()
 
 
 def _read_report(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import prod, sqrt
 from pathlib import Path
 
@@ -19,17 +19,20 @@ import onnx
 
 from bench.shapes import DECODER_TYPES, DecoderType, ModelShape
 from bench.synthetic_decoder import STOP, Vocabulary, decoder_bytes, read_vocabulary, write_decoder
-from edge_runtime.bundle import DECODER, Bundle, BundleWriter, open_bundle
+from bench.synthetic_golden import golden_case, golden_tolerances
+from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, open_bundle
 from edge_runtime.cache import cache_folder
 from edge_runtime.errors import BundleError, ConfigError, StorageError
-from edge_runtime.manifest import SCHEMA_VERSION, DepthSpec, Lineage, Manifest, PromptSpec, TokenSpec
+from edge_runtime.golden import write_golden
+from edge_runtime.manifest import SCHEMA_VERSION, DepthSpec, FileEntry, Lineage, Manifest, PromptSpec, TokenSpec
+from edge_runtime.pipeline import Pipeline
 from edge_runtime.prompt import POINT_SUFFIX
 from edge_runtime.records import F32
 from hardware.storage import free_mib, storage_errors
 
 SKELETONS = Path(__file__).resolve().parent / "skeletons"
 VOCABULARY = "vocabulary.json.gz"
-RECIPE_PREFIX = "synthetic-"
+LICENCE = "none: seeded random numbers"
 
 # Part of a bundle's identity: to be raised when the same shape is filled differently.
 _FILLING = 1
@@ -50,8 +53,8 @@ _NEWLINE = "Ċ"  # a line end in the byte-level alphabet
 
 
 def is_synthetic(manifest: Manifest) -> bool:
-    """Whether a bundle's weights are made up."""
-    return manifest.recipe.startswith(RECIPE_PREFIX)
+    """Whether a bundle's weights are made up; quantizing them does not change that."""
+    return manifest.licence == LICENCE
 
 
 def synthetic_bundle(
@@ -59,6 +62,7 @@ def synthetic_bundle(
     kind: DecoderType | None = None,
     *,
     out: Path | None = None,
+    golden: bool = False,
     skeletons: Path = SKELETONS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
@@ -68,6 +72,7 @@ def synthetic_bundle(
         shape: What it shall be like.
         kind: Storage type of the decoder's matrices; default: the shape's.
         out: Where; default: a folder of its own in the user's cache.
+        golden: Ask it one question and keep what every stage gave, which `check` and `quantize` need.
         skeletons: Where the emptied graphs are.
         progress: Called with the name of each file as it is begun.
 
@@ -79,7 +84,7 @@ def synthetic_bundle(
     kind = _known_type(shape, kind or shape.decoder_type)
     folder = out or _cached(shape, kind)
     identity = _identity(shape, kind, skeletons)
-    if (folder / "manifest.json").is_file() and (kept := _kept(folder, identity)):
+    if (kept := _kept(folder, identity)) and (kept.has(GOLDEN) or not golden):
         return kept
     _check_space(shape, kind, folder, skeletons)
     vocabulary = read_vocabulary(skeletons / VOCABULARY, shape.decoder.vocab_size)
@@ -90,8 +95,12 @@ def synthetic_bundle(
                 fill_graph(read_skeleton(skeletons, skeleton), writer.path / name, seed=name)
         progress(DECODER)
         write_decoder(writer.path / DECODER, shape.decoder, kind, vocabulary, seed=_FILLING)
+        manifest = manifest_of(shape, kind, vocabulary, identity)
+        if golden:
+            progress(GOLDEN)
+            _write_golden(writer.path, manifest)
         progress("hashes")
-        return writer.finish(manifest_of(shape, kind, vocabulary, identity))
+        return writer.finish(manifest)
 
 
 def manifest_of(shape: ModelShape, kind: DecoderType, vocabulary: Vocabulary, identity: str) -> Manifest:
@@ -99,8 +108,8 @@ def manifest_of(shape: ModelShape, kind: DecoderType, vocabulary: Vocabulary, id
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=f"synthetic-{shape.name}-{kind}",
-        recipe=f"{RECIPE_PREFIX}{kind}",
-        licence="none: seeded random numbers",
+        recipe=f"synthetic-{kind}",
+        licence=LICENCE,
         dims=shape.dims,
         image=shape.image,
         tokens=TokenSpec(
@@ -113,9 +122,18 @@ def manifest_of(shape: ModelShape, kind: DecoderType, vocabulary: Vocabulary, id
         prompt=_PROMPT,
         depth=DepthSpec(),
         files={},
-        tolerances={},
+        tolerances=golden_tolerances(depth=shape.image.depth is not None),
         lineage=Lineage(checkpoint_sha256=identity, parent_sha256=None, versions={}),
     )
+
+
+def _write_golden(folder: Path, manifest: Manifest) -> None:
+    """Ask the staged files, whose hashes nobody has computed yet."""
+    entries = {path.name: FileEntry(sha256="", bytes=path.stat().st_size) for path in sorted(folder.iterdir())}
+    with Pipeline.of_bundle(Bundle(folder, replace(manifest, files=entries))) as pipeline:
+        case = golden_case(pipeline)
+    with storage_errors(folder / GOLDEN):
+        write_golden(folder / GOLDEN, (case,))
 
 
 def read_skeleton(folder: Path, name: str) -> onnx.ModelProto:

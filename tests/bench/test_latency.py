@@ -182,6 +182,8 @@ def test_flags_that_make_no_sense_are_refused(request_: LatencyRequest, message:
 def test_made_up_bundles_are_asked_for_answers_of_a_fixed_length() -> None:
     made_up = LatencyRequest(synthetic="roborefer-8b").workload()
     assert (made_up.answer_tokens, made_up.grammar, made_up.count, made_up.warmup) == (14, False, 1, 0)
+    quantized = LatencyRequest(bundle=Path("b")).workload(made_up=True)
+    assert (quantized.answer_tokens, quantized.grammar, quantized.count) == (14, False, 30)
     real = LatencyRequest().workload()
     assert (real.answer_tokens, real.grammar) == (None, True)
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.decoder_costs import Work, decoder_cost, decoder_cost_of_file, decoder_cost_of_shape
 from bench.graph_costs import graph_cost, graph_cost_of_file
 from bench.roofline import (
+    TEXT_TOKENS,
     beside,
     cost_of_bundle,
     cost_of_shape,
@@ -236,9 +237,9 @@ def test_predictions_agree_with_figures_worked_out_elsewhere(profile_name: str, 
 @pytest.mark.parametrize(
     ("name", "size", "max_tiles", "tower", "projector", "tokens"),
     [
-        ("roborefer-2b", (640, 480), None, 13, 13, 2 * 13 * 122),  # tiles with a newline each
-        ("roborefer-2b", (848, 480), None, 3, 3, 2 * 3 * 122),
-        ("roborefer-2b", (640, 480), 1, 1, 1, 2 * 122),
+        ("roborefer-2b", (640, 480), None, 13, 13, 2 * 13 * 123),  # tiles with two line ends each
+        ("roborefer-2b", (848, 480), None, 3, 3, 2 * 3 * 123),
+        ("roborefer-2b", (640, 480), 1, 1, 1, 2 * 123),
         ("roborefer-8b", (640, 480), None, 17, 12, 2 * (12 * 256 + 1)),  # three scales, one block a picture
         ("nano", (640, 480), None, 1, 1, 2 * 65),
     ],
@@ -247,7 +248,7 @@ def test_tiles_and_tokens_follow_the_picture(
     name: str, size: tuple[int, int], max_tiles: int | None, tower: int, projector: int, tokens: int
 ) -> None:
     found = question(cost_of_shape(SHAPES[name]), width=size[0], height=size[1], max_tiles=max_tiles, answer_tokens=14)
-    assert (found.tower_tiles, found.projector_tiles, found.prompt_tokens - 96) == (tower, projector, tokens)
+    assert (found.tower_tiles, found.projector_tiles, found.prompt_tokens - TEXT_TOKENS) == (tower, projector, tokens)
 
 
 def test_without_depth_there_is_nothing_to_encode() -> None:

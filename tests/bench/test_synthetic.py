@@ -20,9 +20,11 @@ from bench.synthetic import (
 )
 from bench.synthetic_decoder import decoder_tensors, read_vocabulary, write_decoder
 from edge_runtime.bundle import Bundle, open_bundle, shipped_bundle
+from edge_runtime.check import check_bundle
 from edge_runtime.errors import ConfigError, StorageError
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import ImagePart, MetricDepth, View
+from tests.flow.command_line import Shell
 
 NANO = SHAPES["nano"]
 
@@ -66,6 +68,25 @@ def test_the_two_modalities_have_weights_of_their_own(nano: Bundle) -> None:
     files = nano.manifest.files
     assert files["rgb_tower.onnx"].sha256 != files["depth_tower.onnx"].sha256
     assert files["rgb_tower.onnx"].bytes == files["depth_tower.onnx"].bytes
+
+
+def test_with_golden_values_it_can_be_checked_elsewhere(nano: Bundle, tmp_path: Path) -> None:
+    made = synthetic_bundle(NANO, out=tmp_path / "b", golden=True)
+    assert {k: v for k, v in made.manifest.files.items() if k != "golden.npz"} == nano.manifest.files
+    found = check_bundle(made.path)
+    assert found.ok, found.findings
+    assert {f.name for f in found.findings} >= {"made-up/rgb_tower", "made-up/depth_projector", "made-up/greedy"}
+    assert synthetic_bundle(NANO, out=tmp_path / "b") == made  # without asking for them they may be there
+    without = synthetic_bundle(NANO, "q4_0", out=tmp_path / "c")
+    assert not without.has("golden.npz")
+    assert synthetic_bundle(NANO, "q4_0", out=tmp_path / "c", golden=True).has("golden.npz")
+
+
+def test_the_verb_writes_one(shell: Shell, tmp_path: Path) -> None:
+    done = shell("bench", "synthetic", "nano", tmp_path / "b", "--decoder-type", "q4_0", "--no-golden")
+    assert done.code == 0
+    assert f"synthetic-nano-q4_0 at {tmp_path / 'b'}" in done.out
+    assert shell("bench", "synthetic", "nano", tmp_path / "b", "--decoder-type", "q5").code == 2
 
 
 # --- the true sizes -------------------------------------------------------------------------------------
