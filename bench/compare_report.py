@@ -100,7 +100,7 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     """A comparison as a person reads it; shares in per cent, differences in points."""
     shift, test = report["shift_px"], report["mcnemar"]
     lines = [
-        _verdict_words(report),
+        verdict_words(report),
         f"{'':<14}{'n':>6}{'reference %':>13}{'subject %':>11}{'difference':>12}{'95 % interval':>18}",
         *(_row(name, part) for name, part in report["splits"].items()),
         _row("all", report),
@@ -153,13 +153,20 @@ def _check_out(out: Path) -> None:
 # --- words ------------------------------------------------------------------------------------------------
 
 
-def _verdict_words(report: Mapping[str, Any]) -> str:
+def verdict_words(report: Mapping[str, Any]) -> str:
+    """The verdict and the rule that gave it."""
     band, width = 100 * report["band"], 100 * (report["difference"]["high"] - report["difference"]["low"])
     if report["verdict"] != "same":
         side = "below -" if report["verdict"] == "worse" else "above +"
         return f"{report['verdict']}: the whole interval of the difference lies {side}{band:g} points"
+    if report["identical_answers"] == 1.0:
+        return f"same: all {report['n']} answers are the same word for word"
+    if report["conclusive"] and width == 0:
+        return f"same: not one of {report['n']} questions is scored differently"
     if report["conclusive"]:
         return f"same: the whole interval of the difference lies within {band:g} points"
+    if width == 0:
+        return f"same, as far as {report['n']} questions can tell: too few to exclude a difference of {band:g} points"
     return f"same, as far as can be told: the interval is {width:.1f} points wide, the band {band:g} to either side"
 
 
