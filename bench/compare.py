@@ -2,8 +2,8 @@
 
 Verdict, on the mean score (strict, every question weighs the same) with its 95 % bootstrap interval over pictures:
 `worse` if the whole interval of subject minus reference lies below minus the band, `better` if it lies above the band,
-else `same`. A `same` is conclusive if the whole interval lies inside the band; if not, the questions were too few or
-the answers too different to tell, and the report says how wide the interval is.
+else `same`. A `same` is conclusive if the whole interval lies inside the band (or every answer is the same word for
+word); if not, the questions were too few or the answers too different to tell, and the report says how wide it is.
 
 Questions about what is not there have no right point; they count in the confidence part only.
 """
@@ -68,9 +68,18 @@ class Comparison:
 
     @property
     def conclusive(self) -> bool:
-        """Whether the interval leaves no other verdict open."""
+        """Whether no other verdict is left open: the interval lies inside the band, or nothing differs at all.
+
+        Where scores never differ but answers do, the bootstrap has nothing to draw from; then so many pictures are
+        needed that a difference of the band's size would have shown itself in 95 of 100 samples.
+        """
         difference = self.whole.difference
-        return self.verdict != "same" or (difference.low >= -self.band and difference.high <= self.band)
+        if self.verdict != "same" or all(pair.identical for pair in self.pairs):
+            return True
+        if difference.width == 0:
+            pictures = len(set(_pictures(self.pairs).tolist()))
+            return bool(1 - (1 - difference.level) ** (1 / pictures) <= self.band)
+        return difference.low >= -self.band and difference.high <= self.band
 
     @property
     def flips(self) -> list[Pair]:

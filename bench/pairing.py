@@ -37,7 +37,7 @@ class Pair:
     reference_score: Score
     subject_score: Score
     shift_px: float | None  # how far the points moved; None: one of the two has none
-    same_object: bool | None  # None: neither is on an object whose mask is known
+    same_object: bool | None  # None: one mask of the picture is known, or neither is in any
     size_px: tuple[int, int]  # width, height of the picture
 
     @property
@@ -117,7 +117,7 @@ def _pair(sample: BenchSample, mask: Bools, masks: Sequence[Bools], reference: A
         reference_score=scores[0],
         subject_score=scores[1],
         shift_px=point_shift_px(scores[0].points, scores[1].points, size_px),
-        same_object=objects[0] == objects[1] if any(objects) else None,
+        same_object=objects[0] == objects[1] if len(masks) > 1 and any(objects) else None,
         size_px=size_px,
     )
 

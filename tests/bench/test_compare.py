@@ -59,8 +59,8 @@ def test_same_object_tells_misses_apart() -> None:
     assert found["same_mask"] == 1.0  # all of them miss
     assert found["same_object"] == {"share": 0.75, "n": 4}
     alone = questions(1)
-    beside = answers("m", alone, lambda s: pointing(s, (0.9, 0.5)))
-    assert compare(beside, beside, alone).to_json()["same_object"] == {"share": None, "n": 0}
+    inside = answers("m", alone, lambda s: pointing(s, (0.1, 0.5)))
+    assert compare(inside, inside, alone).to_json()["same_object"] == {"share": None, "n": 0}
 
 
 def test_shift_is_measured_in_pixels_of_the_picture() -> None:
@@ -96,6 +96,15 @@ def test_a_wide_interval_is_the_same_but_not_conclusive() -> None:
     rng = np.random.default_rng(3)
     found = compare(told(samples, rng.random(40) < 0.5), told(samples, rng.random(40) < 0.5), samples)
     assert (found.verdict, found.conclusive) == ("same", False)
+
+
+def test_few_answers_that_score_alike_prove_nothing() -> None:
+    for n, conclusive in ((100, False), (300, True)):
+        samples = questions(n)
+        reference = answers("r", samples, lambda s: pointing(s, (0.1, 0.5)))
+        moved = answers("s", samples, lambda s: pointing(s, (0.12, 0.5)))
+        found = quick(reference, moved, samples)
+        assert (found.verdict, found.whole.difference.width, found.conclusive) == ("same", 0.0, conclusive)
 
 
 def test_twenty_runs_against_itself_are_hardly_ever_worse() -> None:

@@ -47,7 +47,7 @@ def test_identical_files_are_the_same(shell: Shell, dataset: Path, centre: Path)
     assert done.last_json["subjects"]["subject"]["about"]["name"] == "centre"
     assert set(done.last_json["splits"]) == {"Location", "Placement"}
     shown = shell("bench", "compare", centre, centre, "--data", dataset)
-    assert shown.out.startswith("same: the whole interval of the difference lies within 1 points")
+    assert shown.out.startswith("same: all 8 answers are the same word for word")
 
 
 def test_worse_exits_6_and_leaves_pictures(shell: Shell, dataset: Path, centre: Path, tmp_path: Path) -> None:
