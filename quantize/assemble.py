@@ -22,11 +22,13 @@ from hardware.geometry import read_intrinsics
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
 from quantize.calibration_sources import open_calibration
+from quantize.decoder_files import DecoderOutcome, write_decoder
 from quantize.encoder_files import ESTIMATOR, encoder_graphs, write_encoders
 from quantize.encoder_static import EncoderOutcome
-from quantize.gguf_quants import quantize_decoder
 from quantize.golden_errors import GoldenErrors, measure
+from quantize.imatrix import Imatrix
 from quantize.peak_memory import PeakMemory
+from quantize.prompts import CalibrationPrompt, asked_prompts
 from quantize.recipes import DECODER_BITS, ENCODER_RATIO, Recipe
 from quantize.tile_budget import golden_cases, image_spec
 
@@ -64,6 +66,7 @@ class QuantizeResult:
     bundle: Bundle
     parent: Bundle
     encoders: dict[str, EncoderOutcome]
+    decoder: DecoderOutcome
     errors: GoldenErrors
     duration_s: float
     peak_mib: float
@@ -93,6 +96,7 @@ def quantize_bundle(
     recipe: Recipe,
     *,
     calibration: CalibrationRequest | None = None,
+    imatrix: Imatrix | None = None,
     name: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> QuantizeResult:
@@ -103,6 +107,7 @@ def quantize_bundle(
         out: The new bundle; an older bundle there is replaced at the end, in one move.
         recipe: What to do.
         calibration: What to look at activations with, for recipes that do.
+        imatrix: For the decoder, collected before; default: collected on the calibration data if the recipe wants it.
         name: Of the new bundle; default: the destination folder's.
         progress: Called with each entry of `STEPS` as it begins.
 
@@ -121,13 +126,16 @@ def quantize_bundle(
         _check_parent(parent, recipe)
         _check_space(parent, recipe, writer.path)
         clock.begin(STEPS[1])
-        data = _calibration(parent, recipe, calibration)
+        data = _calibration(parent, recipe, calibration, has_imatrix=imatrix is not None)
         draft = _manifest(parent, recipe, name or out.resolve().name, data)
         clock.begin(STEPS[2])
         cut = replace(parent, manifest=replace(parent.manifest, image=draft.image))  # the parent under our tile budget
         encoders = write_encoders(cut, writer.path, recipe, data)
         clock.begin(STEPS[3])
-        _write_decoder(parent, writer.path, recipe)
+        prompts = _prompts(cut, recipe, data, has_imatrix=imatrix is not None)
+        decoder = write_decoder(
+            parent, writer.path / DECODER, recipe, prompts, source_name=data.source if data else "", imatrix=imatrix
+        )
         _copy_others(parent, draft, writer.path)
         clock.begin(STEPS[4])
         errors = measure(_unchecked(writer.path, draft))
@@ -136,7 +144,7 @@ def quantize_bundle(
         _write_log(writer.path, recipe, clock, peak)
         bundle = writer.finish(replace(draft, tolerances=errors.tolerances(parent.manifest.tolerances)))
     _log.info("quantized %s to %s by %s", parent_dir, out, recipe.name)
-    return QuantizeResult(bundle, parent, encoders, errors, clock.total_s, peak.mib)
+    return QuantizeResult(bundle, parent, encoders, decoder, errors, clock.total_s, peak.mib)
 
 
 @dataclass
@@ -163,18 +171,11 @@ class _StepClock:
         return {step: round(end - start, 3) for (step, start), end in zip(self.begun.items(), ends, strict=True)}
 
 
-def _write_decoder(parent: Bundle, folder: Path, recipe: Recipe) -> None:
-    source = parent.file(DECODER)
-    if recipe.decoder == "F16" and parent.manifest.recipe != "fp32":
-        with storage_errors(folder):
-            shutil.copyfile(source, folder / DECODER)
-        return
-    quantize_decoder(source, folder / DECODER, recipe.decoder, requantize=recipe.requantize)
-
-
-def _calibration(parent: Bundle, recipe: Recipe, request: CalibrationRequest | None) -> CalibrationSet | None:
+def _calibration(
+    parent: Bundle, recipe: Recipe, request: CalibrationRequest | None, *, has_imatrix: bool
+) -> CalibrationSet | None:
     if request is None:
-        if recipe.needs_calibration:
+        if recipe.needs_calibration(has_imatrix=has_imatrix):
             raise ConfigError(
                 f"recipe {recipe.name!r} looks at activations and needs calibration data: name a RefSpatial folder, a "
                 "replay folder or a recording with --calibration"
@@ -189,6 +190,16 @@ def _calibration(parent: Bundle, recipe: Recipe, request: CalibrationRequest | N
         depth_unit_m=request.depth_unit_m,
         camera=None if request.intrinsics is None else read_intrinsics(request.intrinsics),
     )
+
+
+def _prompts(
+    parent: Bundle, recipe: Recipe, data: CalibrationSet | None, *, has_imatrix: bool
+) -> tuple[CalibrationPrompt, ...]:
+    """What the decoder is watched on, if it is."""
+    if recipe.decoder_method == "plain" or (recipe.decoder_method == "imatrix" and has_imatrix):
+        return ()
+    assert data is not None, "checked when it was opened"
+    return asked_prompts(parent, data)
 
 
 def _copy_others(parent: Bundle, draft: Manifest, folder: Path) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import ConfigError
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
+from quantize.encoder_int4 import write_int4
 from quantize.encoder_static import EncoderOutcome, StaticSettings, write_static
 from quantize.graph import Graph
 from quantize.onnx_dynamic import quantize_dynamic
@@ -36,13 +36,15 @@ def write_encoders(
 
     Raises:
         BundleInvalid: A weight is not finite, or cannot be stored under the scheme.
-        ConfigError: The scheme needs calibration data and there is none.
+        DataError: A calibration picture cannot be used.
         StorageError: Disk full or not writable.
     """
     names = encoder_graphs(bundle)
+    if recipe.encoders == "int4":
+        looked_at = calibration if recipe.int4_method == "gptq" else None
+        return write_int4(bundle, folder, names, recipe.block, looked_at)
     if recipe.encoders == "int8-static":
-        if calibration is None:
-            raise ConfigError(f"recipe {recipe.name!r} needs calibration data: name it with --calibration")
+        assert calibration is not None, "checked before any work"
         settings = StaticSettings(ranges=recipe.ranges, smooth=recipe.smooth, budget_db=recipe.budget_db)
         return write_static(bundle, folder, names, calibration, settings)
     return {name: _write_one(bundle, folder / name, recipe) for name in names}

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, get_args, get_type_hints
 from edge_runtime.errors import ConfigError
 from edge_runtime.manifest import MOST_TILES
 from quantize.gguf_quants import DecoderType
+from quantize.int4 import BLOCKS
 from quantize.ranges import RangeMethod
 
 if sys.version_info >= (3, 11):
@@ -28,12 +29,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EncoderScheme = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weights"]
+EncoderScheme = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weights", "int4"]
+Int4Method = Literal["nearest", "gptq"]
 DecoderMethod = Literal["plain", "imatrix", "gptq"]
 
 # Bytes of a graph after quantization over its bytes before, biases and scales included, for widths as in the models.
 ENCODER_RATIO: Final[Mapping[EncoderScheme, float]] = {
     "fp32": 1.0, "fp16": 0.51, "int8-dynamic": 0.27, "int8-static": 0.27, "int8-weights": 0.27,
+    "int4": 0.17,
 }  # fmt: skip
 DECODER_BITS: Final[Mapping[DecoderType, float]] = {
     "F16": 16.0, "Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.8, "Q4_K_M": 5.0, "Q4_0": 4.7, "IQ4_XS": 4.5,
@@ -59,6 +62,9 @@ class Recipe:
     smooth: bool = True
     # static INT8: signal-to-noise ratio that each graph's output must keep, in decibels; layers are left out for it
     budget_db: float = 20.0
+    # INT4: values per scale, and whether rounding errors are compensated
+    block: int = 32
+    int4_method: Int4Method = "nearest"
     # tiles per picture; None: the parent's. Fewer are faster and see less detail
     max_tiles: int | None = None
     # execution providers the encoders are meant for, best first; empty: any
@@ -77,13 +83,20 @@ class Recipe:
                 f"recipe {self.name!r}: GPTQ results are stored on the grid of Q4_0, not of {self.decoder}; set "
                 'decoder = "Q4_0" or decoder_method = "imatrix"'
             )
+        if self.block not in BLOCKS:
+            raise ConfigError(f"recipe {self.name!r}: block {self.block} is none of {BLOCKS}")
         if not self.worst_error > 0.0:
             raise ConfigError(f"recipe {self.name!r}: worst_error {self.worst_error} must be positive")
 
     @property
-    def needs_calibration(self) -> bool:
-        """Whether it looks at activations."""
-        return self.encoders == "int8-static" or self.decoder_method != "plain"
+    def watches_encoders(self) -> bool:
+        """Whether it looks at what the encoders compute."""
+        return self.encoders == "int8-static" or (self.encoders == "int4" and self.int4_method == "gptq")
+
+    def needs_calibration(self, *, has_imatrix: bool) -> bool:
+        """Whether it looks at activations, given an importance matrix or not."""
+        watches_decoder = self.decoder_method == "gptq" or (self.decoder_method == "imatrix" and not has_imatrix)
+        return self.watches_encoders or watches_decoder
 
     @property
     def for_tensorrt(self) -> bool:
@@ -96,13 +109,18 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe("cpu-int8", "dynamic INT8 encoders for processors, Q8_0 decoder", "int8-dynamic", "Q8_0"),
     Recipe(
         "jetson-8gb", "static INT8 encoders for TensorRT, Q4_K_M decoder, one tile per picture", "int8-static",
-        "Q4_K_M", max_tiles=1, providers=JETSON,
+        "Q4_K_M", "imatrix", max_tiles=1, providers=JETSON,
     ),
     Recipe(
         "jetson-16gb", "static INT8 encoders for TensorRT, Q5_K_M decoder, six tiles", "int8-static", "Q5_K_M",
-        max_tiles=6, providers=JETSON,
+        "imatrix", max_tiles=6, providers=JETSON,
     ),
     Recipe("jetson-64gb", "FP16 encoders, Q8_0 decoder, all tiles", "fp16", "Q8_0", providers=JETSON),
+    Recipe(
+        "cpu-int4", "dynamic INT8 encoders, Q4_0 decoder by GPTQ: the fast type on AMX and Arm", "int8-dynamic",
+        "Q4_0", "gptq",
+    ),
+    Recipe("smallest", "INT4 encoders and decoder, both by GPTQ", "int4", "Q4_0", "gptq", int4_method="gptq"),
 )  # fmt: skip
 
 

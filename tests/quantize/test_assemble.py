@@ -85,7 +85,7 @@ def test_the_parent_cannot_be_overwritten(parent: Bundle, where: str) -> None:
 
 def test_an_unknown_recipe_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'cpu-int8'"):
-        recipe_named("cpu-int4")
+        recipe_named("cpu-int9")
 
 
 def test_an_interruption_leaves_the_older_bundle(
@@ -98,7 +98,7 @@ def test_an_interruption_leaves_the_older_bundle(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assemble, "_write_decoder", interrupted)
+    monkeypatch.setattr(assemble, "write_decoder", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quantize_bundle(parent.path, out, recipe_named("cpu-int8"))
     assert manifest_sha256(out) == before

@@ -1,0 +1,120 @@
+"""GPTQ: weights are rounded one input channel after the other; what is still free makes up for each rounding error.
+
+The scales of all blocks are fixed first, on the untouched weights and weighed by how much each channel is used; then
+the channels are rounded in the order of their use, the busiest first. The result lies on the block grid of `int4.py`,
+so it is packed exactly, whatever order the channels were rounded in.
+
+Letters: N outputs, K inputs. H is the sum of outer products of the inputs [K, K].
+Source: GPTQ (arXiv 2210.17323), with act-order and static groups as in its reference code.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edge_runtime.errors import DataError
+from edge_runtime.records import F32, F64, U8
+from quantize.int4 import HIGHEST, MIDDLE, nearest, padded_blocks, restored, weighed_scales
+
+DAMPING: Final = 0.01  # of the mean diagonal: keeps H invertible where calibration says little
+_LAZY: Final = 128  # channels whose effect on the rest is applied in one product
+
+
+@dataclass(frozen=True)
+class BlockWeight:
+    """A weight on the block grid."""
+
+    values: U8  # q, [N, blocks, B]
+    scales: F32  # [N, blocks]
+    cols: int  # K
+
+    def restored(self) -> F32:
+        """float32 [N, K]."""
+        return restored(self.values, self.scales, self.cols)
+
+
+def round_to_nearest(weight: F32, block: int, *, importance: F32 | None = None, half: bool = False) -> BlockWeight:
+    """Round without compensation.
+
+    Args:
+        weight: float32 [N, K].
+        block: Values per scale.
+        importance: [K] mean squares of the inputs; None: the plain scale of each block.
+        half: Whether scales are stored in half precision.
+    """
+    uniform = np.ones(weight.shape[1], np.float32) if importance is None else importance
+    scales = weighed_scales(weight, block, uniform, half=half)
+    return BlockWeight(nearest(padded_blocks(weight, block), scales), scales, weight.shape[1])
+
+
+def gptq(weight: F32, hessian: F32, block: int, *, half: bool = False, name: str = "weight") -> BlockWeight:
+    """Round with compensation.
+
+    Args:
+        weight: float32 [N, K].
+        hessian: float32 [K, K], sum of outer products of the inputs.
+        block: Values per scale.
+        half: Whether scales are stored in half precision.
+        name: For messages.
+
+    Raises:
+        DataError: The Hessian cannot be inverted even with damping: the calibration data is degenerate.
+    """
+    rows, cols = weight.shape
+    diagonal = np.diag(hessian).astype(np.float64)
+    importance = (diagonal / max(float(diagonal.mean()), 1e-30)).astype(np.float32)
+    scales = weighed_scales(weight, block, importance, half=half)
+    order = np.argsort(-diagonal, kind="stable")
+    upper = _inverse_factor(hessian[np.ix_(order, order)].astype(np.float64), name)
+    free = weight[:, order].astype(np.float64)
+    free[:, diagonal[order] == 0.0] = 0.0  # a channel that is always zero has no weight worth keeping
+    column_scales = np.repeat(scales, block, axis=1)[:, :cols][:, order].astype(np.float64)
+    ordered = _compensated(free, column_scales, upper)
+    values = np.full((rows, scales.shape[1] * block), MIDDLE, np.uint8)
+    values[:, order] = ordered
+    return BlockWeight(values.reshape(rows, -1, block), scales, cols)
+
+
+def weighed_error(weight: F32, rounded: F32, hessian: F32) -> float:
+    """How much the products change, relative: the error's energy under H over the weight's."""
+    gap = (rounded - weight).astype(np.float64)
+    energy = float(np.vdot(weight @ hessian, weight))
+    return float(np.vdot(gap @ hessian, gap)) / max(energy, 1e-30)
+
+
+def _inverse_factor(hessian: F64, name: str) -> F64:
+    """Upper triangular U with U^T U = H^-1."""
+    used = np.diag(hessian) > 0
+    hessian[~used, ~used] = 1.0
+    mean = float(np.diag(hessian)[used].mean()) if used.any() else 1.0
+    degenerate = DataError(
+        f"GPTQ cannot invert what calibration says about {name!r}: its inputs are degenerate. Use more or other "
+        "calibration data, or a recipe with an importance matrix."
+    )
+    if not np.isfinite(hessian).all():
+        raise degenerate
+    try:
+        upper: F64 = np.linalg.cholesky(np.linalg.inv(hessian + DAMPING * mean * np.eye(len(hessian)))).T
+    except np.linalg.LinAlgError as error:
+        raise degenerate from error
+    return upper
+
+
+def _compensated(free: F64, scales: F64, upper: F64) -> U8:
+    """Round column by column; `free` is used up."""
+    rows, cols = free.shape
+    values = np.empty((rows, cols), np.uint8)
+    for start in range(0, cols, _LAZY):
+        end = min(start + _LAZY, cols)
+        errors = np.empty((rows, end - start))
+        for col in range(start, end):
+            scale = scales[:, col]
+            safe = np.where(scale == 0.0, 1.0, scale)
+            q = np.where(scale == 0.0, MIDDLE, np.clip(np.floor(free[:, col] / safe + MIDDLE + 0.5), 0, HIGHEST))
+            values[:, col] = q
+            error = (free[:, col] - (q - MIDDLE) * scale) / upper[col, col]
+            free[:, col + 1 : end] -= np.outer(error, upper[col, col + 1 : end])
+            errors[:, col - start] = error
+        free[:, end:] -= errors @ upper[start:end, end:]
+    return values
