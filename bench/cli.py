@@ -206,3 +206,4 @@ app.command()(cli_speed.synthetic)
 # --- putting together ---------------------------------------------------------------------------------
 
 app.command()(cli_report.report)
+app.command()(cli_report.sweep)

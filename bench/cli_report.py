@@ -1,11 +1,12 @@
 """The verbs that put measurements together: flags and output; the work is in the modules they name."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import AsJson
+from edge_runtime.cli import AsJson, Threads
 
 
 def report(
@@ -36,3 +37,56 @@ def report(
         say(f"written: {path}")
     for command in done["missing"]:
         say(f"not in it: {command}")
+
+
+def sweep(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles to hold against each other.")],
+    data: Annotated[Path, typer.Option(help="The dataset to ask.")],
+    out: Annotated[Path, typer.Option(help="Folder for sweep.json and its parts; a stopped sweep goes on from there.")],
+    max_tiles: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Tile budgets; default: 1,3,7,13 up to the model's own.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only this split; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions per split, drawn with --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the questions that --limit keeps.")] = 0,
+    modality: Annotated[str | None, typer.Option(help="rgb or rgbd; default: rgbd where there is depth.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Questions that are timed at each point.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, help="Questions before that.")] = 2,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of the timed pictures; default: the dataset's most common size.")
+    ] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy against latency: several bundles, several tile budgets, one file."""
+    from bench.latency_report import picture_size
+    from bench.sweep import SweepRequest, budgets_of, lines_of, run_sweep
+    from edge_runtime.terminal import say, say_json
+
+    report = run_sweep(
+        SweepRequest(
+            bundles=tuple(bundles),
+            data=data,
+            out=out,
+            max_tiles=budgets_of(max_tiles),
+            splits=tuple(split or ()),
+            limit=limit,
+            seed=seed,
+            modality=modality,
+            count=count,
+            warmup=warmup,
+            size=picture_size(size) if size else None,
+            threads=threads,
+        ),
+        on_step=_tell,
+    )
+    if as_json:
+        say_json(report)
+        return
+    for line in lines_of(report):
+        say(line)
+
+
+def _tell(step: str) -> None:
+    """What is done next, on standard error: long work should not look stuck."""
+    sys.stderr.write(f"{step}\n")

@@ -10,8 +10,7 @@ from typing import Any
 from bench.budgets import BUDGETS, hold_against, read_budget
 from bench.latency import DEFAULT_TIMEOUT_S, LatencyReport, measure_latency
 from bench.scenarios import SCENARIOS, Scenario, Workload
-from bench.shapes import DECODER_TYPES, DecoderType, ModelShape, shape_named
-from bench.synthetic import is_synthetic, synthetic_bundle
+from bench.shapes import DECODER_TYPES, DecoderType, ModelShape, is_synthetic, shape_named
 from edge_runtime.bundle import Bundle, default_bundle, open_bundle
 from edge_runtime.errors import BudgetExceeded, ConfigError
 
@@ -69,7 +68,7 @@ class LatencyRequest:
         """
         shape = self.shape()
         random = made_up or shape is not None
-        width, height = _size(self.size)
+        width, height = picture_size(self.size)
         return Workload(
             scenario=_scenario(self.scenario),
             count=self.count if self.count is not None else shape.count if shape else _COUNT,
@@ -119,7 +118,7 @@ def bundle_of(request: LatencyRequest, *, golden: bool = False) -> Bundle:
     """The bundle to measure; a made-up one is written if it is not there yet, with golden values if they are needed.
 
     Raises:
-        ConfigError: The decoder type is unknown or does not fit.
+        ConfigError: The decoder type is unknown or does not fit, or what writes it is not installed.
         BundleError: The bundle is not whole.
         StorageError: No room for a made-up one.
     """
@@ -127,6 +126,12 @@ def bundle_of(request: LatencyRequest, *, golden: bool = False) -> Bundle:
     if shape is None:
         return open_bundle(request.bundle or default_bundle())
     kind = known_decoder_type(request.decoder_type)
+    try:
+        from bench.synthetic import synthetic_bundle
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"making up a bundle needs {error.name}, which is not installed here: pip install 'roborefer-edge[bench]'"
+        ) from error
     with _progress(None, f"making up {shape.name}") as advance:
         done: list[str] = []
 
@@ -245,7 +250,7 @@ def _told(value: float | None, form: str) -> str:
 # --- flags --------------------------------------------------------------------------------------------
 
 
-def _size(text: str) -> tuple[int, int]:
+def picture_size(text: str) -> tuple[int, int]:
     """`640x480` as width and height."""
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit()):
