@@ -15,7 +15,7 @@ import numpy as np
 from bench.latency_worker import WorkerRequest
 from bench.machine import MachineCard, machine_card
 from bench.scenarios import Workload, live_camera
-from bench.synthetic import is_synthetic
+from bench.shapes import is_synthetic
 from bench.watch import Sample, Watched, watch_module
 from edge_runtime.bundle import DECODER, Bundle
 from edge_runtime.errors import ConfigError, DeviceError, EdgeError, InferenceError

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.manifest import Dims, ImageSpec, ProjectorKind, TileSpec
+from edge_runtime.manifest import Dims, ImageSpec, Manifest, ProjectorKind, TileSpec
 
 # What the decoder's matrices are stored as; the names of llama.cpp's own file types.
 DecoderType = Literal["f16", "q8_0", "q4_0", "q4_k_m"]
+MADE_UP_LICENCE = "none: seeded random numbers"
+
 DECODER_TYPES: tuple[DecoderType, ...] = get_args(DecoderType)
 
 
@@ -114,6 +116,11 @@ SHAPES: Mapping[str, ModelShape] = {
         warmup=0,
     ),
 }
+
+
+def is_synthetic(manifest: Manifest) -> bool:
+    """Whether a bundle's weights are made up; quantizing them does not change that."""
+    return manifest.licence == MADE_UP_LICENCE
 
 
 def shape_named(name: str) -> ModelShape:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bench.shapes import DECODER_TYPES, DecoderType, ModelShape
+from bench.shapes import DECODER_TYPES, MADE_UP_LICENCE, DecoderType, ModelShape
 from bench.synthetic_decoder import STOP, Vocabulary, decoder_bytes, read_vocabulary, write_decoder
 from bench.synthetic_golden import golden_case, golden_tolerances
 from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter, open_bundle
@@ -32,7 +32,6 @@ from hardware.storage import free_mib, storage_errors
 
 SKELETONS = Path(__file__).resolve().parent / "skeletons"
 VOCABULARY = "vocabulary.json.gz"
-LICENCE = "none: seeded random numbers"
 
 # Part of a bundle's identity: to be raised when the same shape is filled differently.
 _FILLING = 1
@@ -50,11 +49,6 @@ _PROMPT = PromptSpec(
     point_suffix=POINT_SUFFIX,
 )
 _NEWLINE = "Ċ"  # a line end in the byte-level alphabet
-
-
-def is_synthetic(manifest: Manifest) -> bool:
-    """Whether a bundle's weights are made up; quantizing them does not change that."""
-    return manifest.licence == LICENCE
 
 
 def synthetic_bundle(
@@ -109,7 +103,7 @@ def manifest_of(shape: ModelShape, kind: DecoderType, vocabulary: Vocabulary, id
         schema_version=SCHEMA_VERSION,
         name=f"synthetic-{shape.name}-{kind}",
         recipe=f"synthetic-{kind}",
-        licence=LICENCE,
+        licence=MADE_UP_LICENCE,
         dims=shape.dims,
         image=shape.image,
         tokens=TokenSpec(

@@ -1,6 +1,8 @@
 """Latency: sums of a made-up measurement by hand, then the real command on the robot's code, and what can go wrong."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,14 @@ def test_a_stream_runs_the_live_loop(nano: Bundle) -> None:
     found = measure_latency(nano, workload, on_answer=seen.append).to_json()
     assert found["stream"]["dropped"] > 0  # no model answers 200 times a second
     assert seen[-1] == 3
+
+
+def test_a_robot_needs_no_file_format_library_to_be_measured() -> None:
+    program = "import sys, bench.latency_report, bench.latency_worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert {"onnx", "gguf", "scipy", "matplotlib", "torch", "llama_cpp", "onnxruntime"} & set(
+        done.stdout.split()
+    ) == set()
 
 
 # --- faults ---------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from bench.shapes import DECODER_TYPES, SHAPES, DecoderShape, DecoderType, shape_named
+from bench.shapes import DECODER_TYPES, SHAPES, DecoderShape, DecoderType, is_synthetic, shape_named
 from bench.synthetic import (
     SKELETONS,
     VOCABULARY,
     fill_graph,
-    is_synthetic,
     read_skeleton,
     synthetic_bundle,
     weight_bytes,
