@@ -22,13 +22,12 @@ from hardware.geometry import read_intrinsics
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
 from quantize.calibration_sources import open_calibration
-from quantize.decoder_files import DecoderOutcome, write_decoder
+from quantize.decoder_files import DecoderGiven, DecoderOutcome, write_decoder
 from quantize.encoder_files import ESTIMATOR, encoder_graphs, write_encoders
 from quantize.encoder_static import EncoderOutcome
 from quantize.golden_errors import GoldenErrors, measure
-from quantize.imatrix import Imatrix
 from quantize.peak_memory import PeakMemory
-from quantize.prompts import CalibrationPrompt, asked_prompts
+from quantize.prompts import asked_prompts
 from quantize.recipes import DECODER_BITS, ENCODER_RATIO, Recipe
 from quantize.tile_budget import golden_cases, image_spec
 
@@ -96,7 +95,7 @@ def quantize_bundle(
     recipe: Recipe,
     *,
     calibration: CalibrationRequest | None = None,
-    imatrix: Imatrix | None = None,
+    given: DecoderGiven = DecoderGiven(),  # noqa: B008  frozen
     name: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> QuantizeResult:
@@ -107,7 +106,7 @@ def quantize_bundle(
         out: The new bundle; an older bundle there is replaced at the end, in one move.
         recipe: What to do.
         calibration: What to look at activations with, for recipes that do.
-        imatrix: For the decoder, collected before; default: collected on the calibration data if the recipe wants it.
+        given: Importance matrix or GPTQ weights made elsewhere.
         name: Of the new bundle; default: the destination folder's.
         progress: Called with each entry of `STEPS` as it begins.
 
@@ -126,16 +125,15 @@ def quantize_bundle(
         _check_parent(parent, recipe)
         _check_space(parent, recipe, writer.path)
         clock.begin(STEPS[1])
-        data = _calibration(parent, recipe, calibration, has_imatrix=imatrix is not None)
+        data = _calibration(parent, recipe, calibration, given)
         draft = _manifest(parent, recipe, name or out.resolve().name, data)
         clock.begin(STEPS[2])
         cut = replace(parent, manifest=replace(parent.manifest, image=draft.image))  # the parent under our tile budget
         encoders = write_encoders(cut, writer.path, recipe, data)
         clock.begin(STEPS[3])
-        prompts = _prompts(cut, recipe, data, has_imatrix=imatrix is not None)
-        decoder = write_decoder(
-            parent, writer.path / DECODER, recipe, prompts, source_name=data.source if data else "", imatrix=imatrix
-        )
+        prompts = asked_prompts(cut, data) if data is not None and given.needs_prompts(recipe) else ()
+        source_name = "" if data is None else data.source
+        decoder = write_decoder(parent, writer.path / DECODER, recipe, prompts, source_name=source_name, given=given)
         _copy_others(parent, draft, writer.path)
         clock.begin(STEPS[4])
         errors = measure(_unchecked(writer.path, draft))
@@ -172,10 +170,10 @@ class _StepClock:
 
 
 def _calibration(
-    parent: Bundle, recipe: Recipe, request: CalibrationRequest | None, *, has_imatrix: bool
+    parent: Bundle, recipe: Recipe, request: CalibrationRequest | None, given: DecoderGiven
 ) -> CalibrationSet | None:
     if request is None:
-        if recipe.needs_calibration(has_imatrix=has_imatrix):
+        if recipe.watches_encoders or given.needs_prompts(recipe):
             raise ConfigError(
                 f"recipe {recipe.name!r} looks at activations and needs calibration data: name a RefSpatial folder, a "
                 "replay folder or a recording with --calibration"
@@ -190,16 +188,6 @@ def _calibration(
         depth_unit_m=request.depth_unit_m,
         camera=None if request.intrinsics is None else read_intrinsics(request.intrinsics),
     )
-
-
-def _prompts(
-    parent: Bundle, recipe: Recipe, data: CalibrationSet | None, *, has_imatrix: bool
-) -> tuple[CalibrationPrompt, ...]:
-    """What the decoder is watched on, if it is."""
-    if recipe.decoder_method == "plain" or (recipe.decoder_method == "imatrix" and has_imatrix):
-        return ()
-    assert data is not None, "checked when it was opened"
-    return asked_prompts(parent, data)
 
 
 def _copy_others(parent: Bundle, draft: Manifest, folder: Path) -> None:

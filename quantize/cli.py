@@ -39,6 +39,10 @@ def quantize(
         Path | None,
         typer.Option(help="Importance matrix for the decoder, in llama.cpp's format; default: collected here."),
     ] = None,
+    gptq: Annotated[
+        Path | None,
+        typer.Option(help="GPTQ checkpoint of the decoder (AutoGPTQ, GPTQModel): its weights are taken over exactly."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
@@ -47,6 +51,7 @@ def quantize(
     """Turn a bundle into a smaller one, and say how far it is from its parent."""
     try:
         from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
+        from quantize.decoder_files import DecoderGiven
         from quantize.imatrix import read_imatrix
         from quantize.recipes import RECIPES, recipe_named, with_recipes_of
     except ModuleNotFoundError as error:
@@ -57,9 +62,9 @@ def quantize(
 
     chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
     data = None if calibration is None else CalibrationRequest(calibration, count, seed, depth_unit, intrinsics)
-    matrix = None if imatrix is None else read_imatrix(imatrix)
+    given = DecoderGiven(None if imatrix is None else read_imatrix(imatrix), gptq)
     with _progress(STEPS) as begin:
-        result = quantize_bundle(bundle, out, chosen, calibration=data, imatrix=matrix, name=name, progress=begin)
+        result = quantize_bundle(bundle, out, chosen, calibration=data, given=given, name=name, progress=begin)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:

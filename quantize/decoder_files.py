@@ -18,6 +18,7 @@ from quantize.activation_sums import ActivationSums, collect, hessian_passes, im
 from quantize.gguf_quants import quantize_decoder
 from quantize.gguf_tensors import GgufFile, put_packed
 from quantize.gptq import gptq, round_to_nearest, weighed_error
+from quantize.gptq_import import import_gptq
 from quantize.imatrix import Imatrix, write_imatrix
 from quantize.int4 import GGUF_BLOCK, pack_q4_0
 from quantize.prompts import CalibrationPrompt
@@ -36,11 +37,26 @@ class CompensatedWeight:
 
 
 @dataclass(frozen=True)
+class DecoderGiven:
+    """What was made elsewhere and is used instead of looking ourselves."""
+
+    imatrix: Imatrix | None = None
+    gptq_checkpoint: Path | None = None  # its 4-bit weights are taken over as they are
+
+    def needs_prompts(self, recipe: Recipe) -> bool:
+        """Whether the decoder is still to be watched."""
+        if self.gptq_checkpoint is not None or recipe.decoder_method == "plain":
+            return False
+        return recipe.decoder_method == "gptq" or self.imatrix is None
+
+
+@dataclass(frozen=True)
 class DecoderOutcome:
     """What became of the decoder."""
 
     imatrix: Imatrix | None = None
     compensated: tuple[CompensatedWeight, ...] = ()
+    imported: tuple[str, ...] = ()  # weights taken over from a GPTQ checkpoint
 
 
 def write_decoder(
@@ -50,7 +66,7 @@ def write_decoder(
     prompts: Sequence[CalibrationPrompt],
     *,
     source_name: str = "",
-    imatrix: Imatrix | None = None,
+    given: DecoderGiven = DecoderGiven(),
 ) -> DecoderOutcome:
     """Write the decoder of a bundle in a recipe's type.
 
@@ -60,23 +76,26 @@ def write_decoder(
         recipe: Type and method.
         prompts: What to watch the decoder on; empty if the recipe looks at nothing.
         source_name: Of the calibration data, kept in the importance matrix.
-        imatrix: Collected before; None: collected now, if the recipe wants one.
+        given: Importance matrix or GPTQ weights from elsewhere; beside the latter, the recipe's type is for the others.
 
     Raises:
+        CheckpointError: The GPTQ checkpoint does not fit, or cannot be stored without loss.
         DataError: The calibration data or the importance matrix does not fit the model.
         InferenceError: llama.cpp failed.
         StorageError: Disk full or not writable.
     """
     source = parent.file(DECODER)
+    if given.gptq_checkpoint is not None:
+        return DecoderOutcome(imported=import_gptq(parent, given.gptq_checkpoint, target, recipe.decoder))
     if recipe.decoder == "F16" and parent.manifest.recipe != "fp32":
         with storage_errors(target):
             shutil.copyfile(source, target)
         return DecoderOutcome()
-    if recipe.decoder_method == "plain" and imatrix is None:
+    if recipe.decoder_method == "plain" and given.imatrix is None:
         quantize_decoder(source, target, recipe.decoder, requantize=recipe.requantize)
         return DecoderOutcome()
-    sums = collect(source, prompts) if imatrix is None or recipe.decoder_method == "gptq" else None
-    matrix = imatrix or imatrix_of(_required(sums), prompts, source_name)
+    sums = collect(source, prompts) if given.needs_prompts(recipe) else None
+    matrix = given.imatrix or imatrix_of(_required(sums), prompts, source_name)
     _check_fits(matrix, source)
     weights = _compensable(source) if recipe.decoder_method == "gptq" else ()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".imatrix-") as folder:

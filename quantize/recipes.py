@@ -93,11 +93,6 @@ class Recipe:
         """Whether it looks at what the encoders compute."""
         return self.encoders == "int8-static" or (self.encoders == "int4" and self.int4_method == "gptq")
 
-    def needs_calibration(self, *, has_imatrix: bool) -> bool:
-        """Whether it looks at activations, given an importance matrix or not."""
-        watches_decoder = self.decoder_method == "gptq" or (self.decoder_method == "imatrix" and not has_imatrix)
-        return self.watches_encoders or watches_decoder
-
     @property
     def for_tensorrt(self) -> bool:
         """Whether TensorRT is to build the encoders."""

@@ -16,7 +16,7 @@ from quantize import ggml_tensor
 from quantize.activation_sums import ActivationSums, collect, hessian_passes, imatrix_of
 from quantize.assemble import CalibrationRequest, quantize_bundle
 from quantize.calibration import CalibrationSet
-from quantize.decoder_files import write_decoder
+from quantize.decoder_files import DecoderGiven, write_decoder
 from quantize.gguf_quants import DECODER_TYPES
 from quantize.gguf_tensors import GgufFile
 from quantize.imatrix import ChannelSums, Imatrix
@@ -190,10 +190,10 @@ def test_gptq_goes_into_q4_0(parent: Bundle, prompts: Any, sums: ActivationSums,
 def test_an_importance_matrix_of_another_model_is_refused(parent: Bundle, tmp_path: Path) -> None:
     narrow = Imatrix({"blk.0.ffn_up.weight": ChannelSums(np.ones(64), 4.0)})
     with pytest.raises(DataError, match=r"of another model: 'blk\.0\.ffn_up\.weight' is 256 wide, the matrix says 64"):
-        write_decoder(parent, tmp_path / "x.gguf", recipe("Q4_0", "imatrix"), (), imatrix=narrow)
+        write_decoder(parent, tmp_path / "x.gguf", recipe("Q4_0", "imatrix"), (), given=DecoderGiven(narrow))
     alien = Imatrix({"encoder.weight": ChannelSums(np.ones(64), 4.0)})
     with pytest.raises(DataError, match="names no weight of this decoder"):
-        write_decoder(parent, tmp_path / "x.gguf", recipe("Q4_0", "imatrix"), (), imatrix=alien)
+        write_decoder(parent, tmp_path / "x.gguf", recipe("Q4_0", "imatrix"), (), given=DecoderGiven(alien))
 
 
 def test_an_importance_matrix_from_a_file_saves_the_calibration_data(
@@ -201,7 +201,7 @@ def test_an_importance_matrix_from_a_file_saves_the_calibration_data(
 ) -> None:
     matrix = imatrix_of(sums, prompts, "clip")
     assert matrix.chunks == 4
-    made = quantize_bundle(parent.path, tmp_path / "out", recipe("Q4_K_M", "imatrix"), imatrix=matrix)
+    made = quantize_bundle(parent.path, tmp_path / "out", recipe("Q4_K_M", "imatrix"), given=DecoderGiven(matrix))
     assert check_bundle(made.bundle.path).ok
     assert made.bundle.manifest.lineage.data_sha256 is None
 
