@@ -29,38 +29,47 @@ CountOption = Annotated[
 NoDepthOption = Annotated[bool, typer.Option("--no-depth", help="Ask about the picture alone.")]
 
 
+ScenarioOption = Annotated[
+    str,
+    typer.Option(
+        help="single (new picture and question each time), stream (live camera), repeat (same frame, new question)."
+    ),
+]
+WarmupOption = Annotated[int | None, typer.Option(min=0, help="Questions before that; default: 3, fewer for large.")]
+AnswerTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Most tokens of an answer; exactly so many of a made-up bundle (14).")
+]
+NoGrammarOption = Annotated[bool, typer.Option("--no-grammar", help="Let the model write freely.")]
+FpsOption = Annotated[float, typer.Option(help="stream: frames per second of the camera.")]
+StreamCameraOption = Annotated[
+    str | None, typer.Option("--camera", help="stream: software or a recording; default: pictures made up here.")
+]
+BudgetOption = Annotated[
+    str | None, typer.Option(metavar="PROFILE", help="Hold the result against these limits; exits 6 when over.")
+]
+BudgetsFileOption = Annotated[Path | None, typer.Option(help="Limits of your own; default: bench/budgets.toml.")]
+TimeoutOption = Annotated[float, typer.Option(min=1.0, help="Stop after so long.")]
+
+
 def latency(
     bundle: BundleOption = None,
     synthetic: SyntheticOption = None,
-    scenario: Annotated[
-        str,
-        typer.Option(
-            help="single (new picture and question each time), stream (live camera), repeat (same frame, new question)."
-        ),
-    ] = "single",
+    scenario: ScenarioOption = "single",
     count: CountOption = None,
-    warmup: Annotated[
-        int | None, typer.Option(min=0, help="Questions before that; default: 3, fewer for large.")
-    ] = None,
+    warmup: WarmupOption = None,
     max_tiles: MaxTiles = None,
     size: SizeOption = "640x480",
     no_depth: NoDepthOption = False,
-    no_grammar: Annotated[bool, typer.Option("--no-grammar", help="Let the model write freely.")] = False,
-    answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of an answer; exactly so many of a made-up bundle (14).")
-    ] = None,
-    fps: Annotated[float, typer.Option(help="stream: frames per second of the camera.")] = 15.0,
-    camera: Annotated[
-        str | None, typer.Option(help="stream: software or a recording; default: pictures made up here.")
-    ] = None,
+    no_grammar: NoGrammarOption = False,
+    answer_tokens: AnswerTokensOption = None,
+    fps: FpsOption = 15.0,
+    camera: StreamCameraOption = None,
     decoder_type: DecoderTypeOption = None,
     out: OutOption = None,
     threads: Threads = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="PROFILE", help="Hold the result against these limits; exits 6 when over.")
-    ] = None,
-    budgets_file: Annotated[Path | None, typer.Option(help="Limits of your own; default: bench/budgets.toml.")] = None,
-    timeout_s: Annotated[float, typer.Option(min=1.0, help="Stop after so long.")] = 4 * 3600.0,
+    budget: BudgetOption = None,
+    budgets_file: BudgetsFileOption = None,
+    timeout_s: TimeoutOption = 4 * 3600.0,
     as_json: AsJson = False,
 ) -> None:
     """How long an answer takes here, stage by stage, and what it takes: memory, energy, heat."""

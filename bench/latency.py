@@ -6,6 +6,7 @@ measurement. What is asked is the scenario's business, whether it is fast enough
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from edge_runtime.gguf_header import read_tensor_types
 from edge_runtime.metrics import STAGES
 from edge_runtime.native_check import decoder_verdict
 from hardware.telemetry import Telemetry
+
+_log = logging.getLogger(__name__)
 
 P99_SAMPLES = 200  # fewer say nothing about one in a hundred
 DEFAULT_TIMEOUT_S = 4 * 3600.0
@@ -174,6 +177,9 @@ def measure_latency(
     events: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
+        if not line.startswith('{"event"'):
+            _log.warning("the measured process wrote %r", line)  # some native library had something to say
+            return
         events.append(json.loads(line))
         on_answer(sum(event["event"] == "asked" for event in events))
 
@@ -193,7 +199,7 @@ def summarise(
     asked = [_asked_once(e) for e in events if e["event"] == "asked"]
     measured = asked[request.workload.warmup :]
     begin_ns = asked[request.workload.warmup - 1].t_ns if request.workload.warmup else opened["t_ns"]
-    window = _Window(begin_ns, measured[-1].t_ns, watched.samples)
+    window = Window(begin_ns, measured[-1].t_ns, watched.samples)
     power_w = window.board()["power_w"]
     held = [s.memory.held_mib for s in watched.samples if s.memory is not None]
     rss = [s.memory.peak_rss_mib for s in watched.samples if s.memory is not None]
@@ -235,7 +241,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """What was seen while answers were measured."""
 
     begin_ns: int
@@ -244,12 +250,14 @@ class _Window:
 
     @property
     def seconds(self) -> float:
+        """How long that was."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     def _inside(self) -> list[Sample]:
         return [s for s in self.samples if self.begin_ns <= s.t_ns <= self.end_ns]
 
     def board(self) -> dict[str, Any]:
+        """Least, mean and largest reading of each sensor; None for those that do not tell."""
         readings = [s.reading for s in self._inside() if s.reading is not None]
         found: dict[str, Any] = {}
         for field in _BOARD_FIELDS:

@@ -60,21 +60,27 @@ SKELETONS: Mapping[str, Skeleton] = {
 
 
 def write_skeleton(out: Path, skeleton: Skeleton) -> None:
-    """Export one graph from random weights and write it emptied.
+    """Export a model from random weights and write one of its graphs, emptied, whole or not at all."""
+    write_skeletons(skeleton.shape, {skeleton.graph: out})
+
+
+def write_skeletons(shape: Shape, outs: Mapping[str, Path]) -> None:
+    """Export a model from random weights and write some of its graphs, emptied.
 
     Args:
-        out: The file, whole or not at all.
-        skeleton: What to export.
+        shape: Of the model.
+        outs: Name of the graph -> file, which appears whole or not at all.
 
     Raises:
         BundleInvalid: torch exported something other than the promised plain graph.
         StorageError: The disk is full or not writable.
     """
-    model = seeded_checkpoint(skeleton.shape).model
+    model = seeded_checkpoint(shape).model
     with tempfile.TemporaryDirectory() as folder:
         write_encoders(model, Path(folder))
-        proto = onnx.load(Path(folder) / skeleton.graph, load_external_data=False)
-    write_compressed(out, emptied(proto).SerializeToString(deterministic=True))
+        for graph, out in outs.items():
+            proto = onnx.load(Path(folder) / graph, load_external_data=False)
+            write_compressed(out, emptied(proto).SerializeToString(deterministic=True))
 
 
 def emptied(proto: onnx.ModelProto) -> onnx.ModelProto:
