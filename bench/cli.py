@@ -207,3 +207,4 @@ app.command()(cli_speed.synthetic)
 
 app.command()(cli_report.report)
 app.command()(cli_report.sweep)
+app.command()(cli_report.peers)

@@ -90,3 +90,55 @@ def sweep(
 def _tell(step: str) -> None:
     """What is done next, on standard error: long work should not look stuck."""
     sys.stderr.write(f"{step}\n")
+
+
+def peers(
+    out: Annotated[Path, typer.Option(help="Folder for peers.json and the bundles that are made on the way.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(metavar="[CHECKPOINT]", help="Folder in the RoboRefer layout, for the torch rows.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Ours; default: CHECKPOINT exported and quantized here.")] = None,
+    export: Annotated[Path | None, typer.Option(help="CHECKPOINT's full-precision bundle, if it is there.")] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A made-up shape instead: roborefer-2b, roborefer-8b, nano.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Of ours, where it is made here.")] = "cpu-int8",
+    calibration: Annotated[Path | None, typer.Option(help="For recipes that look at activations.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Each in another order.")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="Answers of each peer in a round.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Answers before those.")] = 1,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures.")] = "640x480",
+    no_depth: Annotated[bool, typer.Option("--no-depth", help="Ask about the picture alone.")] = False,
+    answer_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 14,
+    threads: Threads = None,
+    device: Annotated[str, typer.Option(help="Of torch: cpu or cuda.")] = "cpu",
+    timeout_s: Annotated[float, typer.Option(min=1.0, help="A peer's process is stopped then.")] = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ours beside transformers and a plain onnxruntime INT8, on this machine: ratios first."""
+    from bench.latency_report import picture_size
+    from bench.peer_bundles import MaterialRequest
+    from bench.peers import PeersRequest, lines_of, run_peers
+    from edge_runtime.terminal import say, say_json
+
+    width, height = picture_size(size)
+    material = MaterialRequest(out, checkpoint, bundle, export, synthetic, recipe, calibration)
+    request = PeersRequest(
+        material,
+        rounds=rounds,
+        count=count,
+        warmup=warmup,
+        width=width,
+        height=height,
+        depth=not no_depth,
+        answer_tokens=answer_tokens,
+        threads=threads,
+        device=device,
+        timeout_s=timeout_s,
+    )
+    report = run_peers(request, on_step=_tell)
+    if as_json:
+        say_json(report)
+        return
+    for line in lines_of(report):
+        say(line)

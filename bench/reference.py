@@ -99,6 +99,7 @@ class TorchSubject:
         instructions: Sequence[str],
         *,
         max_tokens: int | None = None,
+        stop: bool = True,
         timer: StageTimer | None = None,
     ) -> list[Generation]:
         """Answer questions about one picture.
@@ -107,6 +108,7 @@ class TorchSubject:
             view: The picture, with depth if the model is to be given it.
             instructions: What is asked, sent unchanged.
             max_tokens: Longest answer; default: what the pipeline allows where no grammar bounds it.
+            stop: End where the model ends; False: every answer is as long as it may be, for timing.
             timer: Gets the time that all of them took together.
 
         Returns:
@@ -127,7 +129,7 @@ class TorchSubject:
             reading = _Reading.of(self._llm, embeds, [self._embed(tail) for tail in questions.tails])
             self._wait()
         with timer.stage("decode"):
-            written = self._write(reading, room)
+            written = self._write(reading, room, self._stop_ids if stop else frozenset())
         after = timer.timings_ms()
         spent = {stage: (after[stage] - before[stage]) / len(instructions) for stage in ("prefill", "decode")}
         lengths = [embeds.shape[1] + len(tail) for tail in questions.tails]
@@ -206,21 +208,18 @@ class TorchSubject:
             )
         return [min(max_tokens, self._context_tokens - shared - len(tail)) for tail in tails]
 
-    def _write(self, reading: "_Reading", room: Sequence[int]) -> list["_Written"]:
+    def _write(self, reading: "_Reading", room: Sequence[int], stop_ids: frozenset[int]) -> list["_Written"]:
         """Greedy decoding of all answers side by side; those that ended are fed on and not kept."""
         written = [_Written([], []) for _ in room]
         while True:
             best, probs = reading.most_likely()
             for answer, limit, token, prob in zip(written, room, best, probs, strict=True):
-                if not self._ended(answer, limit):
+                if not _ended(answer, limit, stop_ids):
                     answer.ids.append(token)
                     answer.probs.append(prob)
-            if all(self._ended(answer, limit) for answer, limit in zip(written, room, strict=True)):
+            if all(_ended(answer, limit, stop_ids) for answer, limit in zip(written, room, strict=True)):
                 return written
             reading.feed(self._embed(best)[:, None])
-
-    def _ended(self, answer: "_Written", limit: int) -> bool:
-        return len(answer.ids) >= limit or bool(answer.ids and answer.ids[-1] in self._stop_ids)
 
     def _generation(self, written: "_Written", prompt_tokens: int, spent: Mapping[str, float]) -> Generation:
         text = TokenText()
@@ -265,6 +264,10 @@ class _Written:
 
     ids: list[int]
     probs: list[float]
+
+
+def _ended(answer: _Written, limit: int, stop_ids: frozenset[int]) -> bool:
+    return len(answer.ids) >= limit or bool(answer.ids and answer.ids[-1] in stop_ids)
 
 
 class _Reading:
