@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import AsJson, Threads
+from edge_runtime.cli import AsJson, MaxTiles, Threads
 
 
 def report(
@@ -142,3 +142,61 @@ def peers(
         return
     for line in lines_of(report):
         say(line)
+
+
+def accept(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder in the RoboRefer layout.")],
+    data: Annotated[Path, typer.Option(help="RefSpatial-Bench as cloned, or anything in its layout.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made; a stopped run goes on from there.")],
+    reference_url: Annotated[
+        str | None, typer.Option(help="A RoboRefer server that runs this checkpoint, asked over /query.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Answers of the full-precision model; default: torch answers here.")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="What to call the server's model.")] = None,
+    device: Annotated[str, typer.Option(help="Of torch, where it is the reference: cpu or cuda.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="What to quantize with.")] = "cpu-int8",
+    calibration: Annotated[Path | None, typer.Option(help="For recipes that look at activations.")] = None,
+    modality: Annotated[str | None, typer.Option(help="rgb or rgbd; default: the reference's, else as it can.")] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only this split; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions per split, drawn with --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the questions that --limit keeps.")] = 0,
+    band: Annotated[float, typer.Option(min=0.0, max=100.0, help="Points of difference that count as noise.")] = 1.0,
+    max_tiles: MaxTiles = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """A checkpoint in, yes or no out: exported, quantized, asked and compared; exits 6 on no."""
+    from bench.accept import AcceptRequest, lines_of, run_acceptance
+    from edge_runtime.errors import BudgetExceeded
+    from edge_runtime.terminal import say, say_json
+
+    report = run_acceptance(
+        AcceptRequest(
+            checkpoint=checkpoint,
+            data=data,
+            out=out,
+            reference_url=reference_url,
+            reference_file=reference,
+            model_name=model_name,
+            device=device,
+            recipe=recipe,
+            calibration=calibration,
+            modality=modality,
+            splits=tuple(split or ()),
+            limit=limit,
+            seed=seed,
+            band=band / 100,
+            max_tiles=max_tiles,
+            threads=threads,
+        ),
+        on_step=_tell,
+    )
+    if as_json:
+        say_json(report)
+    else:
+        for line in lines_of(report):
+            say(line)
+    if not report["accepted"]:
+        raise BudgetExceeded(f"not accepted: {report['reason']}")

@@ -40,6 +40,7 @@ class VerbResult:
     report: dict[str, Any] | None  # its last line, if that is a JSON object
     words: str  # its message, if it failed
     duration_s: float
+    log: str = ""  # its error output
 
     def insist(self, *allowed: int) -> dict[str, Any]:
         """Give its report, or raise what it ended with.
@@ -77,7 +78,7 @@ def run_verb(*arguments: object, timeout_s: float) -> VerbResult:
         said = f"it was ended by signal {-child.returncode}; 9 mostly means that memory ran out"
     else:
         said = child.last_words.removeprefix(_PROGRAM)
-    return VerbResult(verb, child.returncode, _last_object(child.stdout), said, took_s)
+    return VerbResult(verb, child.returncode, _last_object(child.stdout), said, took_s, child.stderr)
 
 
 def _last_object(text: str) -> dict[str, Any] | None:

@@ -39,12 +39,12 @@ def claim(folder: Path, begun_with: Mapping[str, Any]) -> None:
         raise ConfigError(f"{folder} holds work begun with something else ({told}): choose another --out")
 
 
-def stamp(folder: Path | None) -> str | None:
-    """Tells whether a folder has changed: a hash of its files' names, sizes and times; None for no folder."""
-    if folder is None:
+def stamp(place: Path | None) -> str | None:
+    """Tells whether a folder or file has changed: a hash of names, sizes and times; None for none."""
+    if place is None:
         return None
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in [place, *place.rglob("*")] if p.is_file()):
         found = path.stat()
-        digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(place)} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
