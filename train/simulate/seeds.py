@@ -13,7 +13,7 @@ BENCH_SEEDS = range(3_000_000_000, 4_000_000_000)
 # The splits of bench s draw their scenes from BENCH_SEEDS[s * SEEDS_PER_BENCH + k].
 SEEDS_PER_BENCH = 1000
 # Streams of randomness beside that of the scene itself, which is [seed, index]; noise needs one for each view.
-LENS_STREAM, QUESTION_STREAM, KIND_STREAM, NOISE_STREAM = 1, 2, 3, 4
+LENS_STREAM, QUESTION_STREAM, NOISE_STREAM = 1, 2, 3
 
 
 def bench_seed(bench: int, split: int) -> int:

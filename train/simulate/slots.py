@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from train.simulate.seeds import KIND_STREAM, LENS_STREAM, QUESTION_STREAM, stream
+from train.simulate.seeds import LENS_STREAM, QUESTION_STREAM, stream
 from train.simulator.assets import CORE_NOUNS
 from train.simulator.errors import SceneImpossible
 from train.simulator.render import Renderer
@@ -34,13 +34,15 @@ SIZES = ((640, 480), (848, 480))  # of the pictures, pixels
 # Of the questions a scene offers, so many are drawn to find the one a slot wants.
 CANDIDATES = 12
 
-# What the engine's weights come to in held-out scenes, per cent of 450 questions. Kinds are drawn for each slot
+# What the engine's weights come to in held-out scenes, per cent of 450 questions. Each slot is given its kind
 # because nouns are fixed: a thing that is the only one of its noun would mostly be asked for by its name.
 LOCATION_KINDS = {
     "attribute": 19.1, "left_right": 12.9, "size": 12.2, "front_behind": 11.8, "ordinal_left_right": 8.9,
     "near_far": 7.1, "ordinal_front_back": 5.1, "between": 5.1, "camera_distance": 4.4, "object_distance": 4.4,
     "vertical": 3.3, "surface": 3.1, "object_side": 2.4,
 }  # fmt: skip
+# Multiples of this, taken modulo 1, fill the unit interval evenly, and so do every 48th of them: a noun's own.
+KIND_STEP = 0.7548776662466927
 INSIST_SCENES = 300  # a lamp is never inside of something
 
 DEPTH_RELATIONS = (
@@ -167,9 +169,9 @@ def _candidates(slot: Slot, maker: QuestionMaker) -> list[Question]:
 
 def location_slot(number: int, seed: int) -> Slot:
     """An object, every core noun in turn, by the engine's usual mixture of kinds."""
-    noun, rng = CORE_NOUNS[number % len(CORE_NOUNS)], stream(seed, number, KIND_STREAM)
-    shares = np.array(list(LOCATION_KINDS.values()))
-    kind = list(LOCATION_KINDS)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    noun = CORE_NOUNS[number % len(CORE_NOUNS)]
+    limits = np.cumsum(list(LOCATION_KINDS.values()))
+    kind = list(LOCATION_KINDS)[int(np.searchsorted(limits / limits[-1], number * KIND_STEP % 1.0, side="right"))]
     own = {r: weight for r, weight in LOCATION_WEIGHTS.items() if kind == (KIND_OF[r] if r else ATTRIBUTE_KIND)}
     rules = QuestionRules(location_weights=own)
     return Slot("Location", number, seed, "location", rules, noun=noun, kind=kind, insist=INSIST_SCENES)
