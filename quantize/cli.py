@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,17 +18,38 @@ from edge_runtime.errors import ConfigError
 if TYPE_CHECKING:
     from quantize.assemble import QuantizeResult
 
+AUTO = "auto"
+
+
+class MachineName(str, Enum):
+    """Kinds of machines that recipes are for."""
+
+    CPU = "cpu"
+    JETSON = "jetson"
+
+
+def _list_recipes(wanted: bool) -> None:
+    """Print the table of recipes and leave."""
+    if not wanted:
+        return
+    from quantize.recipes import RECIPES, list_recipes
+
+    sys.stdout.write(list_recipes(RECIPES))
+    raise typer.Exit
+
 
 def quantize(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Full-precision bundle, as export writes it.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")] = "cpu-int8",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Name of a recipe, or auto to search (see --budget-mib).")
+    ] = "cpu-int8",
     recipes: Annotated[
         Path | None, typer.Option("--recipes", help="TOML file with recipes of your own: [recipe.NAME].")
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="RefSpatial folder, replay folder or recording, for recipes that look at activations."),
+        typer.Option(help="RefSpatial folder, replay folder or recording; recipes that look at activations need it."),
     ] = None,
     count: Annotated[int, typer.Option("--calibration-count", min=4, help="How many calibration questions.")] = 64,
     seed: Annotated[int, typer.Option(help="Decides which questions.")] = 0,
@@ -43,9 +65,19 @@ def quantize(
         Path | None,
         typer.Option(help="GPTQ checkpoint of the decoder (AutoGPTQ, GPTQModel): its weights are taken over exactly."),
     ] = None,
+    budget_mib: Annotated[float, typer.Option(help="With --recipe auto: largest size of the bundle.")] = 0.0,
+    max_shift_px: Annotated[
+        float, typer.Option(help="With --recipe auto: how far 95 % of the points may move, in a 640x480 picture.")
+    ] = 8.0,
+    machine: Annotated[MachineName, typer.Option(help="With --recipe auto: what the bundle is to run on.")] = (
+        MachineName.CPU
+    ),
     name: Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
+    ] = False,
+    _list: Annotated[
+        bool, typer.Option("--list-recipes", is_eager=True, callback=_list_recipes, help="Show all recipes and leave.")
     ] = False,
 ) -> None:
     """Turn a bundle into a smaller one, and say how far it is from its parent."""
@@ -54,17 +86,24 @@ def quantize(
         from quantize.decoder_files import DecoderGiven
         from quantize.imatrix import read_imatrix
         from quantize.recipes import RECIPES, recipe_named, with_recipes_of
+        from quantize.search import Limits, search
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"quantize needs {error.name}, which is not installed here; run on the workstation: "
             "pip install 'roborefer-edge[quantize]'"
         ) from error
 
-    chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
     data = None if calibration is None else CalibrationRequest(calibration, count, seed, depth_unit, intrinsics)
-    given = DecoderGiven(None if imatrix is None else read_imatrix(imatrix), gptq)
     with _progress(STEPS) as begin:
-        result = quantize_bundle(bundle, out, chosen, calibration=data, given=given, name=name, progress=begin)
+        if recipe == AUTO:
+            limits = Limits(budget_mib, max_shift_px, machine.value)
+            if data is None:
+                raise ConfigError("recipe auto compares points on calibration data: name it with --calibration")
+            result = search(bundle, out, limits, data, name=name, progress=begin)
+        else:
+            chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
+            given = DecoderGiven(None if imatrix is None else read_imatrix(imatrix), gptq)
+            result = quantize_bundle(bundle, out, chosen, calibration=data, given=given, name=name, progress=begin)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:
@@ -100,12 +139,23 @@ def _show(result: "QuantizeResult") -> None:
         table.add_row(stage, f"{tolerance.measured:.1e}", f"{tolerance.limit:.1e}")
     console = Console(highlight=False)
     console.print(table)
+    golden = result.findings.golden
     share = result.bundle.bytes / result.parent.bytes
     console.print(
-        f"{result.errors.same_tokens} of {result.errors.tokens} golden tokens as the parent chooses them\n"
+        f"{golden.same_tokens} of {golden.tokens} golden tokens as the parent chooses them\n{_answers(result)}"
         f"bundle   {result.bundle.path}  ({result.bundle.bytes / 2**20:.1f} MiB, {share:.0%} of the parent, "
         f"{manifest.recipe})\n"
         f"time     {result.duration_s:.1f} s, peak {result.peak_mib:.0f} MiB",
         soft_wrap=True,
         markup=False,
     )
+
+
+def _answers(result: "QuantizeResult") -> str:
+    """One line on the calibration questions, if there were any."""
+    found = result.report["answers"]
+    if found is None:
+        return ""
+    shift = found["point_shift_px"]
+    moved = "" if shift["p95"] is None else f", points moved by {shift['p50']} px (p95 {shift['p95']}) at 640x480"
+    return f"{found['identical']} of {found['questions']} calibration answers identical{moved}\n"

@@ -14,6 +14,7 @@ from quantize.onnx_fp16 import to_half
 from quantize.onnx_static import weights_only
 from quantize.recipes import EncoderScheme, Recipe
 from quantize.tensorrt import require
+from quantize.weight_error import WeightError
 
 ESTIMATOR = "depth_estimator.onnx"  # not part of the model; it goes along unchanged
 
@@ -60,18 +61,13 @@ def _write_one(bundle: Bundle, path: Path, recipe: Recipe) -> EncoderOutcome:
     return EncoderOutcome(done)
 
 
-def _half(graph: Graph) -> tuple[str, ...]:
-    to_half(graph)
+def _unchanged(_: Graph) -> tuple[WeightError, ...]:
     return ()
 
 
-def _unchanged(_: Graph) -> tuple[str, ...]:
-    return ()
-
-
-_EDITS: dict[EncoderScheme, Callable[[Graph], tuple[str, ...]]] = {
+_EDITS: dict[EncoderScheme, Callable[[Graph], tuple[WeightError, ...]]] = {
     "fp32": _unchanged,
-    "fp16": _half,
+    "fp16": to_half,
     "int8-dynamic": quantize_dynamic,
     "int8-weights": weights_only,
 }

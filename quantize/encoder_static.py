@@ -23,6 +23,7 @@ from quantize.sensitivity import LayerError, Trial, exclusions, layer_errors, ou
 from quantize.smoothquant import Smoothing, normed_inputs, smooth
 from quantize.tensorrt import require
 from quantize.watched_encoders import OnValues, stream, watched_encoders
+from quantize.weight_error import WeightError
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class StaticSettings:
 class EncoderOutcome:
     """What became of one graph."""
 
-    quantized: tuple[str, ...]  # layers
+    quantized: tuple[WeightError, ...]  # layers, and how far their stored weights are off
     excluded: tuple[str, ...] = ()  # layers that stay in float
     sqnr_db: float | None = None  # of the graph's output, given the same input
     layers: tuple[LayerError, ...] = ()

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterator
 from onnx import NodeProto, TensorProto, helper
 
 from quantize.graph import Graph, Linear
-from quantize.int8 import per_channel
+from quantize.int8 import ChannelInt8, per_channel
+from quantize.weight_error import WeightError, weight_error
 
 
-def quantize_dynamic(graph: Graph, *, excluded: Collection[str] = ()) -> tuple[str, ...]:
+def quantize_dynamic(graph: Graph, *, excluded: Collection[str] = ()) -> tuple[WeightError, ...]:
     """Turn every product with a constant weight into dynamic INT8, in place.
 
     Args:
@@ -22,20 +23,26 @@ def quantize_dynamic(graph: Graph, *, excluded: Collection[str] = ()) -> tuple[s
         excluded: Names of layers that stay in float.
 
     Returns:
-        Names of the layers that were quantized.
+        The layers that were quantized, by name, and how far their weights are off.
 
     Raises:
         BundleInvalid: A weight holds NaN or infinity.
     """
     quantized: set[str] = set()
     chosen = [layer for layer in graph.linears() if layer.name not in excluded]
-    replacements = {layer.node: tuple(_integer_product(graph, layer, quantized)) for layer in chosen}
-    graph.replace_nodes(replacements)
-    return tuple(layer.name for layer in chosen)
+    packed = {layer.name: per_channel(graph.weights(layer.weight)) for layer in chosen}
+    errors = tuple(stored_error(graph, layer, packed[layer.name]) for layer in chosen)
+    nodes = {layer.node: tuple(_integer_product(graph, layer, packed[layer.name], quantized)) for layer in chosen}
+    graph.replace_nodes(nodes)
+    return errors
 
 
-def _integer_product(graph: Graph, layer: Linear, quantized: set[str]) -> Iterator[NodeProto]:
-    weight = per_channel(graph.weights(layer.weight))
+def stored_error(graph: Graph, layer: Linear, packed: ChannelInt8) -> WeightError:
+    """How far a layer's INT8 weight is from its float one."""
+    return weight_error(layer.name, "INT8", graph.weights(layer.weight), packed.restored())
+
+
+def _integer_product(graph: Graph, layer: Linear, weight: ChannelInt8, quantized: set[str]) -> Iterator[NodeProto]:
     values = graph.set_constant(f"{layer.weight}/int8", weight.values)
     scales = graph.set_constant(f"{layer.weight}/scale", weight.scales)
     x = layer.activation

@@ -12,23 +12,32 @@ from onnx import NodeProto, TensorProto, helper
 
 from edge_runtime.errors import BundleInvalid
 from quantize.graph import Graph
+from quantize.weight_error import WeightError, weight_error
 
 FULL_PRECISION = frozenset({"LayerNormalization", "Softmax"})
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_half(graph: Graph) -> None:
+def to_half(graph: Graph) -> tuple[WeightError, ...]:
     """Convert a float32 encoder graph in place.
+
+    Returns:
+        How far the matrices are off.
 
     Raises:
         BundleInvalid: A weight is not finite, or too large for FP16.
     """
     islands = [node for node in graph.nodes if node.op_type in FULL_PRECISION]
     kept = {name for node in islands for name in node.input}
+    errors: list[WeightError] = []
     for name in graph.constants:
         if graph.is_float(name) and name not in kept:
-            graph.set_constant(name, _half(graph, name))
+            weight = graph.weights(name)
+            half = graph.values(graph.set_constant(name, _half(graph, name)))
+            if weight.ndim > 1:
+                errors.append(weight_error(name, "FP16", weight, np.asarray(half, np.float32)))
     graph.set_nodes(list(_nodes(graph)))
+    return tuple(errors)
 
 
 def _half(graph: Graph, name: str) -> npt.NDArray[np.float16]:

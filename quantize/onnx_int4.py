@@ -14,6 +14,7 @@ from edge_runtime.records import F32
 from quantize.gptq import BlockWeight, round_to_nearest
 from quantize.graph import Graph, Linear
 from quantize.int4 import pack_nbits
+from quantize.weight_error import WeightError, weight_error
 
 DOMAIN: Final = "com.microsoft"
 _COMPUTE_INT8: Final = 4  # accuracy_level: activations are rounded to INT8 per block inside the kernel
@@ -30,7 +31,7 @@ def plain(block: int) -> Rounds:
 
 def quantize_int4(
     graph: Graph, block: int, rounds: Rounds, *, excluded: Collection[str] = (), fast: bool = False
-) -> tuple[str, ...]:
+) -> tuple[WeightError, ...]:
     """Turn every product with a constant weight into MatMulNBits, in place.
 
     Args:
@@ -41,7 +42,7 @@ def quantize_int4(
         fast: Let the kernel round activations to INT8.
 
     Returns:
-        Names of the layers that were quantized.
+        The layers that were quantized, by name, and how far their weights are off.
 
     Raises:
         BundleInvalid: A weight holds NaN or infinity.
@@ -49,15 +50,18 @@ def quantize_int4(
     """
     chosen = [layer for layer in graph.linears() if layer.name not in excluded]
     level = _COMPUTE_INT8 if fast else _COMPUTE_FLOAT
-    nodes = {layer.node: tuple(_product(graph, layer, block, rounds, level)) for layer in chosen}
-    graph.replace_nodes(nodes)
+    rounded: dict[str, BlockWeight] = {}
+    errors: list[WeightError] = []
+    for layer in chosen:  # one float weight in memory at a time
+        weight = np.ascontiguousarray(graph.weights(layer.weight).T)  # [N, K]
+        rounded[layer.name] = rounds(layer, weight)
+        errors.append(weight_error(layer.name, "INT4", weight, rounded[layer.name].restored()))
+    graph.replace_nodes({a.node: tuple(_product(graph, a, block, rounded[a.name], level)) for a in chosen})
     graph.add_domain(DOMAIN, 1)
-    return tuple(layer.name for layer in chosen)
+    return tuple(errors)
 
 
-def _product(graph: Graph, layer: Linear, block: int, rounds: Rounds, level: int) -> Iterator[NodeProto]:
-    weight = np.ascontiguousarray(graph.weights(layer.weight).T)  # [N, K]
-    rounded = rounds(layer, weight)
+def _product(graph: Graph, layer: Linear, block: int, rounded: BlockWeight, level: int) -> Iterator[NodeProto]:
     values = graph.set_constant(f"{layer.weight}/int4", pack_nbits(rounded.values, layer.rows))
     scales = graph.set_constant(f"{layer.weight}/scale", rounded.scales)
     yield helper.make_node(

@@ -17,7 +17,7 @@ from edge_runtime.prompt import asks_for_points, parts_of
 from edge_runtime.records import DecoderSegment, EmbedSegment, View
 from quantize.calibration import CalibrationSet
 
-ANSWER_TOKENS: Final = 32  # a point takes 14 to 18
+ANSWER_TOKENS: Final = 128  # a point takes 14 to 18, a short line of reasoning about 100
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class CalibrationPrompt:
     name: str
     segments: tuple[DecoderSegment, ...]
     answer_ids: tuple[int, ...]  # the parent's, greedily; at least one
-    size_px: tuple[int, int]  # width and height of the picture
+    answer_text: str
+    wants_points: bool
 
     @property
     def rows(self) -> int:
@@ -64,4 +65,4 @@ def _asked(pipeline: Pipeline, name: str, instruction: str, view: View) -> Calib
     wants_points = asks_for_points(instruction, pipeline.bundle.manifest.prompt)
     grammar = points_grammar() if wants_points else None
     answer = pipeline.decoder.generate(segments, max_tokens=ANSWER_TOKENS, grammar=grammar)
-    return CalibrationPrompt(name, tuple(segments), answer.token_ids, (view.rgb.shape[1], view.rgb.shape[0]))
+    return CalibrationPrompt(name, tuple(segments), answer.token_ids, answer.text, wants_points)

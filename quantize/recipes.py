@@ -133,6 +133,20 @@ def recipe_named(name: str, table: Sequence[Recipe] = RECIPES) -> Recipe:
     raise ConfigError(f"no recipe {name!r}{hint} There are: {', '.join(by_name)}.")
 
 
+def list_recipes(table: Sequence[Recipe]) -> str:
+    """The table for people: what becomes of encoders and decoder, tiles, providers, and about how small."""
+    lines = [f"{'recipe':<13}{'encoders':<14}{'decoder':<16}{'tiles':<7}{'encoders, decoder become':<27}for"]
+    for recipe in table:
+        decoder = recipe.decoder if recipe.decoder_method == "plain" else f"{recipe.decoder} {recipe.decoder_method}"
+        size = f"{ENCODER_RATIO[recipe.encoders]:.0%} of FP32, {DECODER_BITS[recipe.decoder] / 16:.0%} of F16"
+        lines.append(
+            f"{recipe.name:<13}{recipe.encoders:<14}{decoder:<16}{recipe.max_tiles or 'all':<7}{size:<27}"
+            f"{recipe.providers[0].removesuffix('ExecutionProvider') if recipe.providers else 'any'}: {recipe.summary}"
+        )
+    lines.append("auto         searches: --budget-mib N --max-shift-px P --calibration DATA")
+    return "\n".join(lines) + "\n"
+
+
 def with_recipes_of(path: Path, table: Sequence[Recipe] = RECIPES) -> tuple[Recipe, ...]:
     """The table with the recipes of a TOML file added, or put in the place of those with the same name.
 

@@ -18,9 +18,9 @@ from edge_runtime.records import F32
 from quantize.graph import Graph, Linear
 from quantize.int8 import LARGEST, per_channel
 from quantize.watched_encoders import WatchedGraph, write_watched
+from quantize.weight_error import BEST_DB, decibels
 
 SAMPLED_ROWS: Final = 256  # of each run; a tower has a thousand, and a quarter of them says the same
-BEST_DB: Final = 200.0  # stands for no difference at all
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,7 @@ class ErrorSums:
     @property
     def sqnr_db(self) -> float:
         """Signal over noise in decibels."""
-        if not math.isfinite(self._noise):
-            return -BEST_DB
-        if self._noise == 0.0 or self._signal == 0.0:
-            return BEST_DB if self._noise == 0.0 else -BEST_DB
-        return min(BEST_DB, 10.0 * math.log10(self._signal / self._noise))
+        return decibels(self._signal, self._noise)
 
     @property
     def cosine(self) -> float:

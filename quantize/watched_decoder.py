@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.decoder import WEIGHT_BYTES_PER_THREAD
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, NativeLibrary
 from edge_runtime.errors import BundleInvalid
 from edge_runtime.records import F32, DecoderSegment, TokenSegment
@@ -81,7 +82,9 @@ class WatchedDecoder:
         if not model:
             raise BundleInvalid(f"llama.cpp cannot load {gguf}; export the bundle again")
         self._stack.callback(native.llama_model_free, model)
-        threads = len(os.sched_getaffinity(0))
+        # as the robot's decoder does: more threads than the weights keep busy only wait for each other
+        useful = gguf.stat().st_size // WEIGHT_BYTES_PER_THREAD
+        threads = max(1, min(useful, len(os.sched_getaffinity(0))))
         settings = ContextSettings(threads, "f16", n_batch=_BATCH_ROWS, n_ubatch=_BATCH_ROWS)
         self._sequence = DecoderSequence(self._library, model, settings, capacity)
         self._stack.callback(self._sequence.close)

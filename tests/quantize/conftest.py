@@ -1,5 +1,6 @@
 """What the tests of quantize share: tiny seeded bundles, each exported once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from edge_runtime.bundle import Bundle, open_bundle
 from export.assemble import export_bundle
+from quantize import answer_drift, prompts
 from quantize.calibration import CalibrationSet
 from quantize.calibration_sources import open_calibration
 from tests.synthetic_scene import write_clip
@@ -27,8 +29,13 @@ def exported_bundle(root: Path, shape: Shape) -> Bundle:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _quick() -> Iterator[None]:
+    """One thread for torch; and short answers, because random weights never stop writing."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (prompts, answer_drift):
+            patch.setattr(module, "ANSWER_TOKENS", 12)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ from edge_runtime.errors import BundleInvalid, ConfigError, InferenceError, Stor
 from edge_runtime.gguf_header import read_tensor_types
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import View
-from quantize import assemble
+from quantize import assemble, preflight
 from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
 from quantize.golden_errors import GoldenErrors
+from quantize.preflight import expected_bytes
 from quantize.recipes import RECIPES, Recipe, recipe_named
 
 
@@ -65,7 +66,7 @@ def test_every_recipe_passes_check(parent: Bundle, clip: Path, tmp_path: Path, r
     made = quantize_bundle(parent.path, tmp_path / "out", recipe, calibration=CalibrationRequest(clip, count=4)).bundle
     report = check_bundle(made.path)
     assert report.ok, [f for f in report.findings if not f.ok]
-    assert 0.6 <= assemble.expected_bytes(parent, recipe) / made.bytes <= 1.4
+    assert 0.6 <= expected_bytes(parent, recipe) / made.bytes <= 1.4
 
 
 # --- refusals and interruptions -------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_an_interruption_leaves_the_older_bundle(
 def test_a_full_disk_is_noticed_before_any_work(
     parent: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "expected_bytes", lambda *_: 1 << 60)
+    monkeypatch.setattr(preflight, "expected_bytes", lambda *_: 1 << 60)
     with pytest.raises(StorageError, match="MiB free"):
         quantize_bundle(parent.path, tmp_path / "out", recipe_named("fp16"))
     assert list(tmp_path.iterdir()) == []

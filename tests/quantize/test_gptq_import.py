@@ -94,7 +94,7 @@ def test_weights_are_taken_over_exactly(parent: Bundle, tmp_path: Path, options:
     made = GgufFile(result.bundle.file(DECODER))
     types = {tensor.name: tensor.type for tensor in made.tensors}
     assert len(meant) == 14
-    assert set(result.decoder.imported) == set(meant)
+    assert set(result.findings.decoder.imported) == set(meant)
     for name, expected in meant.items():
         assert types[name] == kind
         np.testing.assert_array_equal(made.values(name), expected)

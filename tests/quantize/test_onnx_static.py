@@ -20,9 +20,10 @@ from quantize.onnx_static import weights_only
 from quantize.outliers import add_outliers
 from quantize.ranges import RANGE_METHODS
 from quantize.recipes import recipe_named
-from quantize.sensitivity import BEST_DB, LayerError, exclusions
+from quantize.sensitivity import LayerError, exclusions
 from quantize.smoothquant import normed_inputs
 from quantize.tensorrt import objections, require
+from quantize.weight_error import BEST_DB
 from tests.quantize.test_onnx_int8 import TOWER, cosine, rounded_one_by_one, run, tiles_for
 
 NO_BUDGET = -1000.0

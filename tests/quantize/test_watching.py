@@ -120,7 +120,7 @@ def test_passes_hold_what_fits(sums: ActivationSums) -> None:
 
 def test_activations_that_are_no_numbers_are_named(parent: Bundle, prompts: tuple[CalibrationPrompt, ...]) -> None:
     bad = np.full((2, parent.manifest.dims.decoder_width), np.nan, np.float32)
-    broken = CalibrationPrompt("broken", (*prompts[0].segments[:1], EmbedSegment(bad)), (1, 2), (8, 8))
+    broken = CalibrationPrompt("broken", (*prompts[0].segments[:1], EmbedSegment(bad)), (1, 2), "", wants_points=False)
     with pytest.raises((DataError, InferenceError), match="finite"):
         collect(parent.file(DECODER), [broken])
 
