@@ -135,33 +135,53 @@ def quantize_bundle(
         clock.begin(STEPS[1])
         data = _calibration(parent, recipe, calibration, given)
         draft = _manifest(parent, recipe, name or out.resolve().name, data)
-        clock.begin(STEPS[2])
-        cut = replace(parent, manifest=replace(parent.manifest, image=draft.image))  # the parent under our tile budget
-        encoders = parts.encoders(recipe, writer.path, lambda into: write_encoders(cut, into, recipe, data))
-        clock.begin(STEPS[3])
-        prompts = parts.prompts(recipe, lambda: () if data is None else asked_prompts(cut, data))
-        decoder = parts.decoder(
-            recipe,
-            writer.path,
-            lambda target: write_decoder(
-                parent, target, recipe, prompts, source_name="" if data is None else data.source, given=given
-            ),
-        )
-        _copy_others(parent, draft, writer.path)
-        clock.begin(STEPS[4])
-        staged = _unchecked(writer.path, draft)
-        errors = measure(staged)
-        errors.require(recipe.worst_error)
-        tolerances = errors.tolerances(parent.manifest.tolerances)
-        clock.begin(STEPS[5])
-        answers = () if data is None else answer_drifts(cut, staged, data, prompts)
-        findings = Findings(recipe, parent, encoders, decoder, errors, tolerances, answers)
+        findings = _stage(writer.path, _Plan(parent, recipe, draft, data, given), parts, clock)
         report = write_report(writer.path, findings)
         clock.begin(STEPS[6])
         write_log(writer.path, recipe.name, clock, peak)
-        bundle = writer.finish(replace(draft, tolerances=tolerances))
+        bundle = writer.finish(replace(draft, tolerances=findings.tolerances))
     _log.info("quantized %s to %s by %s", parent_dir, out, recipe.name)
     return QuantizeResult(bundle, parent, findings, report, clock.total_s, peak.mib)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known before the work begins."""
+
+    parent: Bundle
+    recipe: Recipe
+    draft: Manifest  # without files and measured errors
+    data: CalibrationSet | None
+    given: DecoderGiven
+
+    @property
+    def cut(self) -> Bundle:
+        """The parent under our tile budget."""
+        return replace(self.parent, manifest=replace(self.parent.manifest, image=self.draft.image))
+
+
+def _stage(folder: Path, plan: _Plan, parts: Parts, clock: StepClock) -> Findings:
+    """Write encoders, decoder and golden cases, and compare them with the parent's."""
+    parent, recipe, data = plan.parent, plan.recipe, plan.data
+    clock.begin(STEPS[2])
+    encoders = parts.encoders(recipe, folder, lambda into: write_encoders(plan.cut, into, recipe, data))
+    clock.begin(STEPS[3])
+    prompts = parts.prompts(recipe, lambda: () if data is None else asked_prompts(plan.cut, data))
+    source = "" if data is None else data.source
+    decoder = parts.decoder(
+        recipe,
+        folder,
+        lambda target: write_decoder(parent, target, recipe, prompts, source_name=source, given=plan.given),
+    )
+    _copy_others(parent, plan.draft, folder)
+    clock.begin(STEPS[4])
+    staged = _unchecked(folder, plan.draft)
+    golden = measure(staged)
+    golden.require(recipe.worst_error)
+    clock.begin(STEPS[5])
+    answers = () if data is None else answer_drifts(plan.cut, staged, data, prompts)
+    tolerances = golden.tolerances(parent.manifest.tolerances)
+    return Findings(recipe, parent, encoders, decoder, golden, tolerances, answers)
 
 
 def _calibration(

@@ -38,47 +38,63 @@ def _list_recipes(wanted: bool) -> None:
     raise typer.Exit
 
 
+# --- flags ---------------------------------------------------------------------------------------------
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Full-precision bundle, as export writes it.")]
+OutArgument = Annotated[
+    Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")
+]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Name of a recipe, or auto to search (see --budget-mib).")]
+RecipesFile = Annotated[
+    Path | None, typer.Option("--recipes", help="TOML file with recipes of your own: [recipe.NAME].")
+]
+CalibrationPath = Annotated[
+    Path | None,
+    typer.Option(help="RefSpatial folder, replay folder or recording; recipes that look at activations need it."),
+]
+Count = Annotated[int, typer.Option("--calibration-count", min=4, help="How many calibration questions.")]
+Seed = Annotated[int, typer.Option(help="Decides which questions.")]
+DepthUnit = Annotated[float, typer.Option(min=1e-9, max=1.0, help="Metres per count of 16-bit depth.")]
+IntrinsicsFile = Annotated[
+    Path | None, typer.Option(help="K.json of the robot's camera: data of another one is refused.")
+]
+ImatrixFile = Annotated[
+    Path | None, typer.Option(help="Importance matrix for the decoder, in llama.cpp's format; default: collected here.")
+]
+GptqFolder = Annotated[
+    Path | None,
+    typer.Option(help="GPTQ checkpoint of the decoder (AutoGPTQ, GPTQModel): its weights are taken over exactly."),
+]
+BudgetMib = Annotated[float, typer.Option(help="With --recipe auto: largest size of the bundle.")]
+MaxShift = Annotated[
+    float, typer.Option(help="With --recipe auto: how far 95 % of the points may move, in a 640x480 picture.")
+]
+OnMachine = Annotated[MachineName, typer.Option(help="With --recipe auto: what the bundle is to run on.")]
+Name = Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")]
+ListRecipes = Annotated[
+    bool, typer.Option("--list-recipes", is_eager=True, callback=_list_recipes, help="Show all recipes and leave.")
+]
+
+
 def quantize(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Full-precision bundle, as export writes it.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Bundle folder to write; an older bundle is replaced.")],
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="Name of a recipe, or auto to search (see --budget-mib).")
-    ] = "cpu-int8",
-    recipes: Annotated[
-        Path | None, typer.Option("--recipes", help="TOML file with recipes of your own: [recipe.NAME].")
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="RefSpatial folder, replay folder or recording; recipes that look at activations need it."),
-    ] = None,
-    count: Annotated[int, typer.Option("--calibration-count", min=4, help="How many calibration questions.")] = 64,
-    seed: Annotated[int, typer.Option(help="Decides which questions.")] = 0,
-    depth_unit: Annotated[float, typer.Option(min=1e-9, max=1.0, help="Metres per count of 16-bit depth.")] = 0.001,
-    intrinsics: Annotated[
-        Path | None, typer.Option(help="K.json of the robot's camera: data of another one is refused.")
-    ] = None,
-    imatrix: Annotated[
-        Path | None,
-        typer.Option(help="Importance matrix for the decoder, in llama.cpp's format; default: collected here."),
-    ] = None,
-    gptq: Annotated[
-        Path | None,
-        typer.Option(help="GPTQ checkpoint of the decoder (AutoGPTQ, GPTQModel): its weights are taken over exactly."),
-    ] = None,
-    budget_mib: Annotated[float, typer.Option(help="With --recipe auto: largest size of the bundle.")] = 0.0,
-    max_shift_px: Annotated[
-        float, typer.Option(help="With --recipe auto: how far 95 % of the points may move, in a 640x480 picture.")
-    ] = 8.0,
-    machine: Annotated[MachineName, typer.Option(help="With --recipe auto: what the bundle is to run on.")] = (
-        MachineName.CPU
-    ),
-    name: Annotated[str | None, typer.Option(help="Name of the new bundle; default: the folder's.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
-    ] = False,
-    _list: Annotated[
-        bool, typer.Option("--list-recipes", is_eager=True, callback=_list_recipes, help="Show all recipes and leave.")
-    ] = False,
+    bundle: BundleArgument,
+    out: OutArgument,
+    recipe: RecipeName = "cpu-int8",
+    recipes: RecipesFile = None,
+    calibration: CalibrationPath = None,
+    count: Count = 64,
+    seed: Seed = 0,
+    depth_unit: DepthUnit = 0.001,
+    intrinsics: IntrinsicsFile = None,
+    imatrix: ImatrixFile = None,
+    gptq: GptqFolder = None,
+    budget_mib: BudgetMib = 0.0,
+    max_shift_px: MaxShift = 8.0,
+    machine: OnMachine = MachineName.CPU,
+    name: Name = None,
+    as_json: AsJson = False,
+    _list: ListRecipes = False,
 ) -> None:
     """Turn a bundle into a smaller one, and say how far it is from its parent."""
     try:
@@ -97,8 +113,6 @@ def quantize(
     with _progress(STEPS) as begin:
         if recipe == AUTO:
             limits = Limits(budget_mib, max_shift_px, machine.value)
-            if data is None:
-                raise ConfigError("recipe auto compares points on calibration data: name it with --calibration")
             result = search(bundle, out, limits, data, name=name, progress=begin)
         else:
             chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))

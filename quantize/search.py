@@ -81,7 +81,7 @@ def search(
     parent_dir: Path,
     out: Path,
     limits: Limits,
-    calibration: CalibrationRequest,
+    calibration: CalibrationRequest | None,
     *,
     name: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -98,9 +98,11 @@ def search(
 
     Raises:
         BudgetExceeded: No candidate keeps them; the nearest are named.
-        ConfigError: The limits or the destination are impossible.
+        ConfigError: There is no calibration data, or the destination is impossible.
         QuantizeError: As for `quantize_bundle`.
     """
+    if calibration is None:
+        raise ConfigError("recipe auto compares points on calibration data: name it with --calibration")
     parent = open_bundle(parent_dir)
     wanted = [c for c in candidates(limits) if expected_bytes(parent, c) <= _SLACK * limits.budget_mib * 2**20]
     wanted.sort(key=lambda candidate: expected_bytes(parent, candidate))
