@@ -139,7 +139,7 @@ def _cards(found: Found) -> Iterator[Card]:
         )
     for source in found.of("bench_compare")[:1]:
         with source.reading() as data:
-            tone = "no" if data["verdict"] == "worse" else "yes"
+            tone = "no" if data["verdict"] == "worse" else "yes" if data["conclusive"] else ""
             doubt = "" if data["conclusive"] else ", as far as can be told"
             value = f"{data['verdict']}{doubt}"
             yield Card("against the reference", value, f"{points_span(data['difference'])} points", tone)

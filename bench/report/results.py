@@ -147,11 +147,16 @@ def _against(one: Asked, found: Found) -> str:
         with source.reading() as data:
             about = data["subjects"]["subject"]["about"]
             if about and all(about.get(key) == one.subject.get(key) for key in ("kind", "name", "modality")):
-                return f"{points_span(data['difference'])}, {data['verdict']}"
+                return _difference(data["difference"], data)
     if one.source.kind == "nano_report" and one.figures is one.source.data["bundle"]["rgbd"]:
         quantized = one.source.data["quantized"]
-        return f"{points_span(quantized)}, {quantized['verdict']}"
+        return _difference(quantized, quantized)
     return NOT_KNOWN
+
+
+def _difference(difference: Json, compared: Json) -> str:
+    doubt = "" if compared["conclusive"] else " (as far as can be told)"
+    return f"{points_span(difference)}, {compared['verdict']}{doubt}"
 
 
 # --- speed ----------------------------------------------------------------------------------------------
