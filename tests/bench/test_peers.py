@@ -145,3 +145,12 @@ def test_a_tiny_checkpoint_and_its_peers(shell: Shell, tmp_path: Path) -> None:
     page = shell("bench", "report", tmp_path / "out", "--out", tmp_path / "page.html", "--json")
     assert page.code == 0, page.err
     assert "bench_peers" in [source["kind"] for source in page.last_json["sources"]]
+
+
+@pytest.mark.slow  # makes up nano, quantizes it twice
+def test_a_made_up_shape_needs_no_torch(shell: Shell, tmp_path: Path) -> None:
+    asked = ("bench", "peers", "--synthetic", "nano", "--out", tmp_path / "out", "--threads", 1, "--json")
+    done = shell(*asked, "--rounds", 1, "--count", 1, "--warmup", 0, "--size", "64x48")
+    assert done.code == 0, done.err
+    measured_ = [peer["name"] for peer in done.last_json["peers"] if peer["reason"] is None]
+    assert measured_ == ["ours", "plain"]
