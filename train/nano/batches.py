@@ -34,6 +34,7 @@ class Mixture:
     noisy: float = 0.5  # share of depth pictures that are sensor-like
     mirrored: float = 0.5  # share of scenes that are flipped
     with_suffix: float = 0.0  # share of batches that write the point suffix out instead of keeping its place free
+    strange: float = 0.0  # share of questions with a word in them that does not exist
     brightness: float = 0.15  # gain of each picture, and less of it per channel, is drawn within +- this
     kind_weights: Mapping[str, float] = field(default_factory=dict)  # how much likelier a kind is; absent: 1
     easy_weights: tuple[float, ...] = (1.0, 0.6, 0.25, 0.08, 0.03)  # of questions of 1, 2, ... steps, in easy batches
@@ -98,7 +99,7 @@ class BatchMaker:
         points = _mirrored_points(np.array([q.point for q in questions], np.float32).reshape(-1, 1, 2), flips)[:, 0]
         anchors = _mirrored_points(np.array([_padded_anchors(q) for q in questions]).reshape(-1, MAX_ANCHORS, 2), flips)
         answers = [self.layout.answer(float(x), float(y)) for x, y in points]
-        packed = self._pack(questions, flips, answers, len(drawn[0].questions), with_suffix) if questions else None
+        packed = self._pack(questions, flips, answers, len(drawn[0].questions), with_suffix, rng) if questions else None
         return Batch(
             rgb=self._rgb(drawn, rng),
             depth=self._depth(drawn) if with_depth else None,
@@ -137,12 +138,22 @@ class BatchMaker:
         answers: Sequence[Sequence[int]],
         per_picture: int,
         with_suffix: bool,
+        rng: np.random.Generator,
     ) -> Packed:
         layout = self.layout
         texts = [self._text(mirrored(q.text) if flip else q.text) for q, flip in zip(questions, flips, strict=True)]
+        texts = [self._with_strange_word(text, rng) for text in texts]
         ids = [layout.question(text, with_suffix=with_suffix) for text in texts]
         gap = NO_GAP if with_suffix else Gap(len(layout.suffix), len(layout.turn))
         return pack(ids, answers, per_picture, gap)
+
+    def _with_strange_word(self, text: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
+        """A question, perhaps with a made-up word in it: words not known from training must do no harm."""
+        if not self.mixture.strange or rng.random() >= self.mixture.strange:
+            return text
+        word = rng.choice(self.layout.pieces, int(rng.integers(2, 5))).tolist()
+        at = int(rng.integers(len(text) + 1))
+        return [*text[:at], *word, *text[at:]]
 
     def _rgb(self, drawn: Sequence[Drawn], rng: np.random.Generator) -> Tensor:
         pictures = self._stack("rgb", drawn)

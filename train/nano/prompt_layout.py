@@ -44,6 +44,7 @@ class PromptLayout:
         suffix: What asks for points, as it follows the text.
         turn: From the end of the text to the answer.
         digits: Ids of "0" to "9".
+        pieces: Ids of letters that go on with a word; none is a word by itself.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -60,6 +61,9 @@ class PromptLayout:
         self.turn = plain[len(mark) :]
         self.suffix = asked[len(mark) : len(asked) - len(self.turn)]
         self.digits = [_single(self._tokenizer, str(digit)) for digit in range(10)]
+        self.pieces = [
+            i for token, i in sorted(self._tokenizer.get_vocab().items()) if token.isascii() and token.isalpha()
+        ]
         self._end = token_id(self._tokenizer, self._tokenizer.eos_token)
         if self._end not in stop_ids(self._tokenizer):
             raise ValueError("the tokenizer's eos_token does not end an answer")

@@ -47,9 +47,9 @@ class Recipe:
     """Everything that decides the result, apart from how fast the machine is."""
 
     preset: str = "nano"
-    minutes: float = 90.0  # of training
-    scenes: int = 16_384
-    pictures: int = 8_192  # more scenes without questions: they cost a third
+    minutes: float = 300.0  # of training
+    scenes: int = 24_576
+    pictures: int = 6_144  # more scenes without questions: they cost a third
     eval_scenes: int = 192
     quick_eval_scenes: int = 64  # of these, for the curve
     seed: int = 0
