@@ -109,7 +109,9 @@ class Lineage:
     checkpoint_sha256: str  # of the source checkpoint's tensors and configs
     parent_sha256: str | None  # manifest hash of the bundle this one was quantized from
     versions: Mapping[str, str]  # of the libraries that wrote it
-    data_sha256: str | None = None  # calibration data, if any
+    data_sha256: str | None = None  # of the drawn calibration data, if any
+    data_questions: int | None = None  # how many were drawn
+    data_seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,8 @@ def _manifest(parent: Bundle, recipe: Recipe, name: str, data: CalibrationSet | 
         parent_sha256=manifest_sha256(parent.path),
         versions={**parent.manifest.lineage.versions, **_library_versions()},
         data_sha256=None if data is None else data.sha256,
+        data_questions=None if data is None else len(data),
+        data_seed=None if data is None else data.seed,
     )
     return replace(
         parent.manifest,

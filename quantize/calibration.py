@@ -6,14 +6,15 @@ is `calibration_sources.py`'s business.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.errors import DataError
+from edge_runtime.golden import GoldenCase
 from edge_runtime.manifest import Manifest
 from edge_runtime.preprocess import preprocess_depth, preprocess_rgb
 from edge_runtime.records import F32, Depth, MetricDepth, Modality, View, ViewTiles
@@ -32,6 +33,7 @@ class CalibrationQuestion:
     name: str  # where it is from, for messages
     instruction: str  # sent unchanged
     load: Callable[[], View]
+    of_camera: bool = True  # False: of the bundle itself, so no camera's size or depth is expected of it
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,17 @@ class CalibrationSet:
                 digest.update(_depth_bytes(view.depth))
         return digest.hexdigest()
 
+    def with_golden(self, cases: Sequence[GoldenCase]) -> "CalibrationSet":
+        """The set and a bundle's golden pictures, so that ranges hold for what `check` measures with too."""
+        own = tuple(
+            CalibrationQuestion(f"golden case {case.name}", case.instruction, partial(_identity, case.view), False)
+            for case in cases
+        )
+        return replace(self, questions=self.questions + own)
+
     def _checked(self, question: CalibrationQuestion, view: View) -> View:
+        if not question.of_camera:
+            return view
         if self.camera is not None and view.rgb.shape[:2] != (self.camera.height, self.camera.width):
             raise DataError(
                 f"{question.name} is of another camera: {view.rgb.shape[1]}x{view.rgb.shape[0]} pixels, the robot's "
@@ -121,6 +133,10 @@ def drawn(count: int, available: int, seed: int, source: str | Path) -> list[int
         return list(range(available))
     chosen = np.random.default_rng(seed).choice(available, count, replace=False)
     return sorted(int(i) for i in chosen)
+
+
+def _identity(view: View) -> View:
+    return view
 
 
 def _check_distance(name: str, depth: Depth) -> None:

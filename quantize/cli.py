@@ -61,6 +61,9 @@ IntrinsicsFile = Annotated[
 ImatrixFile = Annotated[
     Path | None, typer.Option(help="Importance matrix for the decoder, in llama.cpp's format; default: collected here.")
 ]
+SaveImatrix = Annotated[
+    Path | None, typer.Option("--save-imatrix", help="Write the importance matrix that was used to this file.")
+]
 GptqFolder = Annotated[
     Path | None,
     typer.Option(help="GPTQ checkpoint of the decoder (AutoGPTQ, GPTQModel): its weights are taken over exactly."),
@@ -88,6 +91,7 @@ def quantize(
     depth_unit: DepthUnit = 0.001,
     intrinsics: IntrinsicsFile = None,
     imatrix: ImatrixFile = None,
+    save_imatrix: SaveImatrix = None,
     gptq: GptqFolder = None,
     budget_mib: BudgetMib = 0.0,
     max_shift_px: MaxShift = 8.0,
@@ -100,7 +104,7 @@ def quantize(
     try:
         from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
         from quantize.decoder_files import DecoderGiven
-        from quantize.imatrix import read_imatrix
+        from quantize.imatrix import read_imatrix, write_imatrix
         from quantize.recipes import RECIPES, recipe_named, with_recipes_of
         from quantize.search import Limits, search
     except ModuleNotFoundError as error:
@@ -118,6 +122,10 @@ def quantize(
             chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
             given = DecoderGiven(None if imatrix is None else read_imatrix(imatrix), gptq)
             result = quantize_bundle(bundle, out, chosen, calibration=data, given=given, name=name, progress=begin)
+    if save_imatrix is not None:
+        if (used := result.findings.decoder.imatrix) is None:
+            raise ConfigError(f"recipe {recipe!r} uses no importance matrix, so none is written to {save_imatrix}")
+        write_imatrix(save_imatrix, used)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:

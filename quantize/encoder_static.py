@@ -72,8 +72,8 @@ def write_static(
         StorageError: Disk full or not writable.
     """
     graphs = {name: Graph.read(bundle.file(name)) for name in names}
-    smoothing = smooth_all(bundle, graphs, calibration) if settings.smooth else {}
-    looks = _look(bundle, graphs, calibration, settings.trial_inputs)
+    smoothing = smooth_all(bundle, graphs, calibration, folder) if settings.smooth else {}
+    looks = _look(bundle, graphs, calibration, settings.trial_inputs, folder)
     outcomes = {}
     for name in names:
         outcomes[name] = _write_one(graphs.pop(name), looks.pop(name), folder / name, settings, smoothing.get(name, ()))
@@ -93,7 +93,7 @@ class _Look:
 
 
 def smooth_all(
-    bundle: Bundle, graphs: Mapping[str, Graph], calibration: CalibrationSet
+    bundle: Bundle, graphs: Mapping[str, Graph], calibration: CalibrationSet, scratch: Path
 ) -> dict[str, tuple[Smoothing, ...]]:
     """Smooth every graph in place, after a first look at its channels."""
     ranges: dict[str, dict[str, ChannelRange]] = {
@@ -108,12 +108,14 @@ def smooth_all(
         return take
 
     watchers = {name: (tuple(ranges[name]), watcher(name)) for name in graphs}
-    with watched_encoders(bundle, graphs, watchers) as encoders:
+    with watched_encoders(bundle, graphs, watchers, scratch) as encoders:
         stream(encoders, bundle, calibration)
     return {name: smooth(graph, ranges[name]) for name, graph in graphs.items()}
 
 
-def _look(bundle: Bundle, graphs: Mapping[str, Graph], calibration: CalibrationSet, keep: int) -> dict[str, _Look]:
+def _look(
+    bundle: Bundle, graphs: Mapping[str, Graph], calibration: CalibrationSet, keep: int, scratch: Path
+) -> dict[str, _Look]:
     """Histograms of what every product reads, and a few inputs and outputs of each graph."""
     looks = {name: _Look() for name in graphs}
     readings = {name: tuple(dict.fromkeys(layer.activation for layer in g.linears())) for name, g in graphs.items()}
@@ -134,7 +136,7 @@ def _look(bundle: Bundle, graphs: Mapping[str, Graph], calibration: CalibrationS
         name: (tuple(dict.fromkeys((*readings[name], graph.inputs[0], graph.outputs[0]))), watcher(name, graph))
         for name, graph in graphs.items()
     }
-    with watched_encoders(bundle, graphs, watchers) as encoders:
+    with watched_encoders(bundle, graphs, watchers, scratch) as encoders:
         stream(encoders, bundle, calibration)
     return looks
 
@@ -147,12 +149,12 @@ def _write_one(
 ) -> EncoderOutcome:
     scales = activation_scales(look.histograms, settings.ranges)
     layers = graph.linears()
-    errors = layer_errors(graph, scales, look.inputs)
+    errors = layer_errors(graph, scales, look.inputs, path.parent)
 
     def quantized(left_out: Collection[str]) -> float:
         trial = graph.copy()
         quantize_static(trial, scales, excluded=left_out)
-        return output_sqnr_db(trial, look.inputs, look.outputs)
+        return output_sqnr_db(trial, look.inputs, look.outputs, path.parent)
 
     trials = exclusions(layers, errors, quantized, settings.budget_db)
     chosen = trials[-1]

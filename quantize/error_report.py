@@ -20,7 +20,7 @@ from quantize.gguf_tensors import GgufFile
 from quantize.golden_errors import GoldenErrors
 from quantize.recipes import Recipe
 from quantize.report_page import page_of
-from quantize.weight_error import WeightError, weight_error
+from quantize.weight_error import WeightError, error_of_pieces
 
 REPORT: Final = "error_report.json"
 PAGE: Final = "error_report.html"
@@ -84,7 +84,7 @@ def report_of(folder: Path, findings: Findings) -> dict[str, Any]:
 
 
 def decoder_errors(before: Path, after: Path) -> tuple[WeightError, ...]:
-    """Every matrix of a quantized decoder against the full-precision one; one tensor in memory at a time.
+    """Every matrix of a quantized decoder against the full-precision one; some rows in memory at a time.
 
     Raises:
         BundleInvalid: A tensor holds NaN or infinity.
@@ -96,7 +96,8 @@ def _decoder_errors(before: GgufFile, after: GgufFile) -> Iterator[WeightError]:
     known = {tensor.name for tensor in before.tensors}
     for tensor in after.tensors:
         if len(tensor.shape) > 1 and tensor.name in known:
-            yield weight_error(tensor.name, tensor.type, before.values(tensor.name), after.values(tensor.name))
+            pieces = zip(before.pieces(tensor.name), after.pieces(tensor.name), strict=True)
+            yield error_of_pieces(tensor.name, tensor.type, pieces)
 
 
 def replaced_types(path: Path, asked: str) -> Iterator[str]:

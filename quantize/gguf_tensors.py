@@ -7,6 +7,7 @@ here are those in the file.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from gguf import GGUFReader
@@ -14,6 +15,8 @@ from gguf.quants import dequantize
 
 from edge_runtime.errors import BundleInvalid, DataError
 from edge_runtime.records import F32, U8
+
+PIECE_VALUES: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,24 @@ class GgufFile:
         Raises:
             BundleInvalid: It holds NaN or infinity, or its type cannot be read.
         """
+        return np.concatenate(list(self.pieces(name)))
+
+    def pieces(self, name: str) -> Iterator[F32]:
+        """The same some rows at a time; embeddings of large models take gigabytes.
+
+        Raises:
+            BundleInvalid: As for `values`.
+        """
+        tensor = self._raw[name]
+        width = int(tensor.shape[0])
+        step = max(1, PIECE_VALUES // width) if len(tensor.shape) > 1 else len(tensor.data)
+        for start in range(0, len(tensor.data), step):
+            yield self._restored(name, tensor.data[start : start + step])
+
+    def _restored(self, name: str, rows: Any) -> F32:
         tensor = self._raw[name]
         try:
-            values: F32 = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
+            values: F32 = np.asarray(dequantize(rows, tensor.tensor_type), np.float32)
         except NotImplementedError as error:
             raise BundleInvalid(f"{self.path}: {name!r} is of the type {tensor.tensor_type.name}: {error}") from error
         if not np.isfinite(values).all():

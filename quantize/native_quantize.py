@@ -17,6 +17,7 @@ from typing import Any
 from quantize.gguf_quants import GgufJob
 
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "IQ4_XS": 30}
+BUFFER_BYTES = 1 << 30  # rows held at once; the library's own default is 8 GiB
 ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR
 
 
@@ -37,6 +38,7 @@ def run(job: GgufJob) -> int:
     params.ftype = FILE_TYPES[job.type]
     params.nthread = job.n_threads or len(os.sched_getaffinity(0))
     params.allow_requantize = job.requantize
+    params.max_buf_size = BUFFER_BYTES
     keep: list[Any] = []
     if job.imatrix is not None:
         params.imatrix = _imatrix_argument(native, job, keep)

@@ -67,13 +67,16 @@ class ErrorSums:
         return self._cross / norm if norm > 0 else 1.0
 
 
-def layer_errors(graph: Graph, scales: Mapping[str, float], inputs: Sequence[F32]) -> tuple[LayerError, ...]:
+def layer_errors(
+    graph: Graph, scales: Mapping[str, float], inputs: Sequence[F32], scratch: Path
+) -> tuple[LayerError, ...]:
     """Judge every layer of a float graph alone.
 
     Args:
         graph: Float32, smoothed if it is going to be.
         scales: Of each value that a product reads.
         inputs: Of the graph, one tile each.
+        scratch: Folder for a copy of the graph, which is removed again.
     """
     layers = graph.linears()
     rounded = {layer.name: per_channel(graph.weights(layer.weight)).restored() for layer in layers}
@@ -87,14 +90,14 @@ def layer_errors(graph: Graph, scales: Mapping[str, float], inputs: Sequence[F32
             sums[layer.name].add(rows @ weights[layer.name], grid.astype(np.float32) @ rounded[layer.name])
 
     watched = list(dict.fromkeys(layer.activation for layer in layers))
-    _run(graph, inputs, watched, judge)
+    _run(graph, inputs, watched, judge, scratch)
     return tuple(LayerError(layer.name, sums[layer.name].sqnr_db, sums[layer.name].cosine) for layer in layers)
 
 
-def output_sqnr_db(graph: Graph, inputs: Sequence[F32], expected: Sequence[F32]) -> float:
+def output_sqnr_db(graph: Graph, inputs: Sequence[F32], expected: Sequence[F32], scratch: Path) -> float:
     """Signal-to-noise ratio of a graph's output against float."""
     sums = ErrorSums()
-    for found, truth in zip(_run(graph, inputs, (), lambda _: None), expected, strict=True):
+    for found, truth in zip(_run(graph, inputs, (), lambda _: None, scratch), expected, strict=True):
         sums.add(truth, found)
     return sums.sqnr_db
 
@@ -142,8 +145,12 @@ def _some_rows(values: F32) -> F32:
 
 
 def _run(
-    graph: Graph, inputs: Sequence[F32], watched: Sequence[str], on_values: Callable[[Mapping[str, F32]], None]
+    graph: Graph,
+    inputs: Sequence[F32],
+    watched: Sequence[str],
+    on_values: Callable[[Mapping[str, F32]], None],
+    scratch: Path,
 ) -> list[F32]:
-    with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".trial-") as folder:
         session = WatchedGraph(write_watched(Path(folder), graph, graph.name, watched), watched, on_values)
         return [session.run(tile) for tile in inputs]

@@ -67,7 +67,7 @@ class WatchedGraph:
 
 @contextmanager
 def watched_encoders(
-    bundle: Bundle, graphs: Mapping[str, Graph], watchers: Mapping[str, tuple[Sequence[str], OnValues]]
+    bundle: Bundle, graphs: Mapping[str, Graph], watchers: Mapping[str, tuple[Sequence[str], OnValues]], scratch: Path
 ) -> Iterator[Encoders]:
     """Open encoders with graphs in the place of the bundle's.
 
@@ -75,12 +75,13 @@ def watched_encoders(
         bundle: Gives the manifest, and every graph that is not replaced.
         graphs: File name -> graph to run instead.
         watchers: File name -> values to hand out, and to whom.
+        scratch: Folder for copies of the graphs, which are removed at the end; as large as the encoders.
 
     Raises:
         BundleInvalid: ONNX Runtime cannot load a graph.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="watched-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch, prefix=".watched-")))
         opened: dict[str, WatchedGraph] = {}
         by_modality: dict[Modality, tuple[WatchedGraph, ...]] = {}
         for modality, prefix in modalities(bundle):

@@ -1,6 +1,7 @@
 """How far one stored weight is from the one it stands for."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,19 @@ class WeightError:
 
 def weight_error(name: str, kind: str, weight: F32, restored: F32) -> WeightError:
     """Compare a weight with what its stored form restores to."""
-    gap = (restored - weight).astype(np.float64)
-    signal, noise = float(np.square(weight, dtype=np.float64).sum()), float(np.square(gap).sum())
-    largest = float(np.abs(weight).max(initial=0.0))
-    return WeightError(name, kind, decibels(signal, noise), float(np.abs(gap).max(initial=0.0)) / max(largest, 1e-30))
+    return error_of_pieces(name, kind, [(weight, restored)])
+
+
+def error_of_pieces(name: str, kind: str, pieces: Iterable[tuple[F32, F32]]) -> WeightError:
+    """The same for a weight that comes in pieces, as (weight, restored)."""
+    signal = noise = largest = worst = 0.0
+    for weight, restored in pieces:
+        gap = restored - weight
+        signal += float(np.square(weight, dtype=np.float64).sum())
+        noise += float(np.square(gap, dtype=np.float64).sum())
+        largest = max(largest, float(np.abs(weight).max(initial=0.0)))
+        worst = max(worst, float(np.abs(gap).max(initial=0.0)))
+    return WeightError(name, kind, decibels(signal, noise), worst / max(largest, 1e-30))
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -1,6 +1,7 @@
 """Calibration data from every kind of source: drawn by seed, hashed, streamed by the robot's preprocess, refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import GOLDEN, Bundle
 from edge_runtime.errors import DataError
+from edge_runtime.golden import read_golden
 from edge_runtime.preprocess import preprocess_depth
 from edge_runtime.records import MetricDepth
 from hardware.geometry import Intrinsics
@@ -114,6 +116,15 @@ def test_tiles_are_the_robots_own(calibration: CalibrationSet, parent: Bundle) -
     np.testing.assert_array_equal(
         tiles[3], preprocess_depth(depth, parent.manifest.image, parent.manifest.depth).pixels
     )
+
+
+def test_golden_pictures_are_of_no_camera(calibration: CalibrationSet, parent: Bundle) -> None:
+    cases = read_golden(parent.file(GOLDEN))
+    both = replace(calibration, camera=Intrinsics(90.0, 90.0, 48.0, 36.0, 96, 72)).with_golden(cases)
+    views = [view for _, view in both]
+    assert len(views) == len(calibration) + len(cases)
+    np.testing.assert_array_equal(views[-1].rgb, cases[-1].view.rgb)
+    assert {view.rgb.shape[:2] for view in views[: len(calibration)]} == {(72, 96)}
 
 
 def test_a_model_without_depth_gets_none(clip: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edge_runtime import cli
 from edge_runtime.bundle import Bundle
+from quantize.imatrix import read_imatrix
 from tests.conftest import REPOSITORY
 
 
@@ -53,11 +54,13 @@ def test_a_bundle_is_made_and_described(shell: Any, parent: Bundle, tmp_path: Pa
 
 def test_calibrated_recipes_compare_answers(shell: Any, parent: Bundle, clip: Path, tmp_path: Path) -> None:
     given = ("--recipe", "cpu-int4", "--calibration", clip, "--calibration-count", 4, "--name", "mine")
-    code, out, _ = shell(parent.path, tmp_path / "small", *given, "--json")
+    saved = tmp_path / "imatrix.gguf"
+    code, out, _ = shell(parent.path, tmp_path / "small", *given, "--save-imatrix", saved, "--json")
     assert code == 0
     found = keeps_schema(out.strip().splitlines()[-1])
     assert found["name"] == "mine"
     assert found["answers"]["questions"] == 4
+    assert "blk.0.attn_q.weight" in read_imatrix(saved).entries
 
 
 def test_people_see_a_table(shell: Any, parent: Bundle, clip: Path, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_smoothing_alone_changes_nothing(hard: Bundle, calibration: CalibrationS
     from quantize.encoder_static import smooth_all
 
     graphs = {name: Graph.read(hard.file(name)) for name in encoder_graphs(hard)}
-    done = smooth_all(hard, graphs, calibration)
+    done = smooth_all(hard, graphs, calibration, tmp_path)
     assert {step.norm for step in done[TOWER]} == set(normed_inputs(graphs[TOWER]))
     assert all(step.alpha is not None and step.noise_after < 0.2 * step.noise_before for step in done[TOWER])
     graphs[TOWER].write(tmp_path / TOWER)
