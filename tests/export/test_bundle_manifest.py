@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.manifest import DepthSpec, read_manifest
+from edge_runtime.manifest import DepthSpec, read_manifest, rounded_up
 from edge_runtime.prompt import POINT_SUFFIX
-from export.bundle_manifest import library_versions, licence_of, manifest_of, rounded_up
+from export.bundle_manifest import library_versions, licence_of, manifest_of
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.seeded import VARIANTS, seeded_checkpoint
 

@@ -147,7 +147,7 @@ class BatchMaker:
         gap = NO_GAP if with_suffix else Gap(len(layout.suffix), len(layout.turn))
         return pack(ids, answers, per_picture, gap)
 
-    def _with_strange_word(self, text: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
+    def _with_strange_word(self, text: list[int], rng: np.random.Generator) -> list[int]:
         """A question, perhaps with a made-up word in it: words not known from training must do no harm."""
         if not self.mixture.strange or rng.random() >= self.mixture.strange:
             return text
