@@ -57,7 +57,7 @@ TABLE = [
     Bad("empty instruction", ("refer", "{p}/rgb.png", ""), USAGE, "empty"),
     Bad("only media tokens", ("refer", "{p}/rgb.png", "<image> <depth>"), USAGE, "empty"),
     Bad("not UTF-8", ("refer", "{p}/rgb.png", "the \udcff cup"), USAGE, "UTF-8"),
-    Bad("longer than the context", ("refer", "{p}/rgb.png", "cup? " * 20000), USAGE, "16384"),
+    Bad("longer than the context", ("refer", "{p}/rgb.png", "cup? " * 20000), USAGE, "4096"),
     # the picture
     Bad("no picture", ("refer", "{t}/nothing.png", "the cup"), DATA, "no file"),
     Bad("not a picture", ("refer", "{t}/x", "the cup"), DATA, "not a picture", text("hello")),

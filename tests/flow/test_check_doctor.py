@@ -49,8 +49,11 @@ def scale_weights(bundle: Path) -> None:
 
     path = bundle / "rgb_projector.onnx"
     model = onnx.load(path)
-    weight = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
-    changed = numpy_helper.from_array(numpy_helper.to_array(weight) * 1.33, weight.name)
+    floats = [
+        t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+    ]  # INT8 ones stay, their scales change
+    weight = max(floats, key=lambda t: int(np.prod(t.dims)))
+    changed = numpy_helper.from_array((numpy_helper.to_array(weight) * 1.33).astype(np.float32), weight.name)
     weight.CopyFrom(changed)
     onnx.save(model, path)
     rehash(bundle, path.name)

@@ -81,7 +81,7 @@ def test_the_cost_of_a_prompt_is_known_before_it_is_encoded(
     foreseen = pipeline._prompt_tokens(pipeline.prompt(parts, images, depths), images, depths)
     assert pipeline.answer_parts(parts, grammar=False, max_tokens=2).generation.prompt_tokens == foreseen
     monkeypatch.setattr(pipeline.encoders, "encode", lambda *_: pytest.fail("encoded for nothing"))
-    with pytest.raises(InstructionError, match="16384"):
+    with pytest.raises(InstructionError, match="4096"):
         pipeline.answer_parts([ImagePart(view(1, depth=False).rgb), TextPart("cup? " * 20000)], grammar=False)
 
 

@@ -44,7 +44,7 @@ def test_a_failure_or_an_interruption_ends_it(tmp_path: Path, code: int) -> None
 @needs_make
 def test_a_session_takes_at_most_100_minutes() -> None:
     told = subprocess.run(["make", "-n", "train-nano"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert "--session-minutes 100" in told.stdout.splitlines()[-1]
+    assert "--session-minutes 100" in told.stdout
 
 
 @pytest.mark.slow
