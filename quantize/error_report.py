@@ -79,7 +79,7 @@ def report_of(folder: Path, findings: Findings) -> dict[str, Any]:
             "tokens": findings.golden.tokens,
             "same_tokens": findings.golden.same_tokens,
         },
-        "answers": _answers(findings.answers) if findings.answers else None,
+        "answers": answers_json(findings.answers) if findings.answers else None,
     }
 
 
@@ -135,7 +135,8 @@ def _weight(error: WeightError) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _answers(drifts: Sequence[AnswerDrift]) -> dict[str, Any]:
+def answers_json(drifts: Sequence[AnswerDrift]) -> dict[str, Any]:
+    """The object `answers` of a report."""
     kl = [drift.kl_nats for drift in drifts]
     shifts = [drift.shift_px for drift in drifts if drift.shift_px is not None]
     return {
