@@ -1,8 +1,8 @@
 """Is anything of the training data in a bench? Instances, paints, surfaces, scenes and seeds are compared.
 
-Instances are compared by the hash of their geometry with all that training may use of their nouns. That no two nouns share
-a shape is a test of the catalogue, so one thing that passes proves that no training scene equals its scene; scenes can be
-compared one by one all the same.
+Instances are compared by the hash of their geometry with all that training may use of their nouns. That no two nouns
+share a shape is a test of the catalogue, so one thing that passes proves that no training scene equals its scene;
+scenes can be compared one by one all the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
