@@ -10,16 +10,14 @@ Lines: {"event": "opened"}, then {"event": "asked"} per answer, then {"event": "
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.scenarios import Asked, Workload, ask_all
-from edge_runtime.errors import EdgeError
+from bench.worker import ended, tell
 from edge_runtime.pipeline import Pipeline
-from edge_runtime.stdout import write_line
 from hardware.telemetry import read_process_memory
 
 
@@ -50,15 +48,15 @@ def work(request: WorkerRequest) -> None:
         EdgeError: Bundle, camera or native code failed.
     """
     with Pipeline.open(Path(request.bundle), max_tiles=request.max_tiles, n_threads=request.n_threads) as pipeline:
-        _say("opened", providers=list(pipeline.encoders.providers))
+        tell("opened", providers=list(pipeline.encoders.providers))
         ask_all(pipeline, request.workload, _say_asked)
         memory = read_process_memory(os.getpid())
-        _say("done", peak_rss_mib=memory.peak_rss_mib if memory else None)
+        tell("done", peak_rss_mib=memory.peak_rss_mib if memory else None)
 
 
 def _say_asked(asked: Asked) -> None:
     answer = asked.answer
-    _say(
+    tell(
         "asked",
         timings_ms=dict(answer.timings_ms),
         prompt_tokens=answer.prompt_tokens,
@@ -70,18 +68,9 @@ def _say_asked(asked: Asked) -> None:
     )
 
 
-def _say(event: str, **facts: Any) -> None:
-    write_line(json.dumps({"event": event, "t_ns": time.monotonic_ns(), **facts}))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Do the request of the command line; the exit status is that of the error, its message the last words."""
-    try:
-        work(WorkerRequest.of_json(arguments[0]))
-    except EdgeError as error:
-        sys.stderr.write(f"{error}\n".replace("\n", " ").strip() + "\n")
-        return error.exit_code
-    return 0
+    return ended(lambda: work(WorkerRequest.of_json(arguments[0])))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.scenarios import Scene, questions
-from edge_runtime.errors import ConfigError, EdgeError
+from bench.worker import ended, tell
+from edge_runtime.errors import ConfigError
 from edge_runtime.metrics import StageTimer
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.prompt import POINT_SUFFIX, ask_for_points, parts_of
 from edge_runtime.records import View
-from edge_runtime.stdout import write_line
 
 # Pictures and questions for warming up, which nobody is measured on.
 _WARMUP_FROM = 100_000
@@ -76,15 +76,15 @@ def work(request: PeerRequest) -> None:
     """
     scene = Scene(request.width, request.height, seed=request.seed, depth=request.depth)
     with PEERS[request.peer](request) as answer:
-        _say("opened")
+        tell("opened")
         for number in (*range(_WARMUP_FROM, _WARMUP_FROM + request.warmup), *_measured(request)):
             view, text = scene.view(number), question(request.seed, number)
             started = time.perf_counter()
             told = answer(view, text)
             total_ms = (time.perf_counter() - started) * 1e3
             if number < _WARMUP_FROM:
-                _say("asked", **asdict(told), total_ms=total_ms)
-    _say("done")
+                tell("asked", **asdict(told), total_ms=total_ms)
+    tell("done")
 
 
 def question(seed: int, number: int) -> str:
@@ -175,18 +175,9 @@ PEERS: Mapping[str, Callable[[PeerRequest], Any]] = {
 }
 
 
-def _say(event: str, **facts: Any) -> None:
-    write_line(json.dumps({"event": event, "t_ns": time.monotonic_ns(), **facts}))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Do the request of the command line; the exit status is that of the error, its message the last words."""
-    try:
-        work(PeerRequest.of_json(arguments[0]))
-    except EdgeError as error:
-        sys.stderr.write(f"{error}\n".replace("\n", " ").strip() + "\n")
-        return error.exit_code
-    return 0
+    return ended(lambda: work(PeerRequest.of_json(arguments[0])))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +37,24 @@ def progress(items: Iterable[T], *, what: str) -> Iterator[T]:
     from rich.progress import track
 
     yield from track(items, description=what, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def step_progress(steps: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """A bar over named steps on standard error, if that is a terminal; gives what is called as each step begins."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(steps[0], total=len(steps))
+
+        def begin(step: str) -> None:
+            bar.update(task, description=step, completed=steps.index(step))
+
+        yield begin
 
 
 def show_answer(answer: Answer, *, picture: Path | None) -> None:

@@ -5,8 +5,6 @@ Nothing heavy is imported until an export really starts, so that help stays quic
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +41,8 @@ def export(
     ] = False,
 ) -> None:
     """Turn a RoboRefer checkpoint into a bundle, with a parity report."""
+    from edge_runtime.terminal import step_progress
+
     try:
         from export.assemble import STEPS, export_bundle
     except ModuleNotFoundError as error:
@@ -51,30 +51,12 @@ def export(
             "pip install 'roborefer-edge[export]'"
         ) from error
 
-    with _progress(STEPS) as begin:
+    with step_progress(STEPS) as begin:
         result = export_bundle(checkpoint, out, decoder_dtype=decoder_dtype.value, name=name, progress=begin)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:
         _show(result)
-
-
-@contextmanager
-def _progress(steps: tuple[str, ...]) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(steps[0], total=len(steps))
-
-        def begin(step: str) -> None:
-            bar.update(task, description=step, completed=steps.index(step))
-
-        yield begin
 
 
 def _show(result: "ExportResult") -> None:

@@ -5,8 +5,6 @@ Nothing heavy is imported until the work really starts, so that help stays quick
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,6 +99,8 @@ def quantize(
     _list: ListRecipes = False,
 ) -> None:
     """Turn a bundle into a smaller one, and say how far it is from its parent."""
+    from edge_runtime.terminal import step_progress
+
     try:
         from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
         from quantize.decoder_files import DecoderGiven
@@ -114,17 +114,19 @@ def quantize(
         ) from error
 
     data = None if calibration is None else CalibrationRequest(calibration, count, seed, depth_unit, intrinsics)
-    with _progress(STEPS) as begin:
+    with step_progress(STEPS) as begin:
         if recipe == AUTO:
             limits = Limits(budget_mib, max_shift_px, machine.value)
             result = search(bundle, out, limits, data, name=name, progress=begin)
         else:
             chosen = recipe_named(recipe, RECIPES if recipes is None else with_recipes_of(recipes))
+            if save_imatrix is not None and chosen.decoder_method == "plain":
+                raise _no_imatrix(recipe, save_imatrix)
             given = DecoderGiven(None if imatrix is None else read_imatrix(imatrix), gptq)
             result = quantize_bundle(bundle, out, chosen, calibration=data, given=given, name=name, progress=begin)
     if save_imatrix is not None:
         if (used := result.findings.decoder.imatrix) is None:
-            raise ConfigError(f"recipe {recipe!r} uses no importance matrix, so none is written to {save_imatrix}")
+            raise _no_imatrix(recipe, save_imatrix)
         write_imatrix(save_imatrix, used)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
@@ -132,22 +134,8 @@ def quantize(
         _show(result)
 
 
-@contextmanager
-def _progress(steps: tuple[str, ...]) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(steps[0], total=len(steps))
-
-        def begin(step: str) -> None:
-            bar.update(task, description=step, completed=steps.index(step))
-
-        yield begin
+def _no_imatrix(recipe: str, path: Path) -> ConfigError:
+    return ConfigError(f"recipe {recipe!r} uses no importance matrix, so none is written to {path}")
 
 
 def _show(result: "QuantizeResult") -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle import Bundle, open_bundle
+from edge_runtime.errors import ConfigError, EdgeError
 from hardware.storage import whole_file
 from quantize.answer_drift import answer_drifts
 from quantize.calibration import CalibrationSet
@@ -34,14 +35,29 @@ def measure_answers(parent: Bundle, bundles: list[Bundle], questions: Calibratio
         Name of each bundle -> the object `answers` of an error report.
 
     Raises:
+        ConfigError: Two bundles have one name.
         InferenceError: A native library failed.
     """
+    names = [bundle.manifest.name for bundle in bundles]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"bundles are told apart by their names, got {', '.join(names)}; quantize --name gives others"
+        )
     prompts = asked_prompts(parent, questions)
     return {b.manifest.name: answers_json(answer_drifts(parent, b, questions, prompts)) for b in bundles}
 
 
-def main(arguments: list[str]) -> None:
-    """Print and write the comparison."""
+def main(arguments: list[str]) -> int:
+    """Print and write the comparison; returns the exit code."""
+    try:
+        _compare(_options(arguments))
+    except EdgeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m quantize.measure_answers", description=__doc__.split("\n", maxsplit=1)[0]
     )
@@ -51,7 +67,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for one JSON file per bundle")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def _compare(options: argparse.Namespace) -> None:
     parent = open_bundle(options.parent)
     questions = open_calibration(
         options.data,
@@ -70,12 +89,14 @@ def main(arguments: list[str]) -> None:
 
 def _line(name: str, found: dict[str, Any]) -> str:
     shift, kl = found["point_shift_px"], found["kl_nats"]
+    moved = f"points moved by p50 {shift['p50']} p95 {shift['p95']} max {shift['max']} px at 640x480"
+    if shift["p50"] is None:
+        moved = "no points to compare"
     return (
         f"{name}: {found['identical']} of {found['questions']} answers identical, {found['same_tokens']} of "
-        f"{found['tokens']} tokens, KL {kl['mean']} nats, points moved by p50 {shift['p50']} p95 {shift['p95']} "
-        f"max {shift['max']} px at 640x480"
+        f"{found['tokens']} tokens, KL {kl['mean']} nats, {moved}"
     )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

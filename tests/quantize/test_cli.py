@@ -63,6 +63,15 @@ def test_calibrated_recipes_compare_answers(shell: Any, parent: Bundle, clip: Pa
     assert "blk.0.attn_q.weight" in read_imatrix(saved).entries
 
 
+def test_a_recipe_without_importance_matrix_refuses_to_save_one_before_any_work(
+    shell: Any, parent: Bundle, tmp_path: Path
+) -> None:
+    code, _, err = shell(parent.path, tmp_path / "small", "--save-imatrix", tmp_path / "imatrix.gguf")
+    assert code == 2
+    assert "uses no importance matrix" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_people_see_a_table(shell: Any, parent: Bundle, clip: Path, tmp_path: Path) -> None:
     code, out, _ = shell(parent.path, tmp_path / "small", "--calibration", clip, "--calibration-count", 4)
     assert code == 0
