@@ -35,11 +35,8 @@ MAX_GEOMS = 400
 BUILTIN_TYPES = {"sphere": "mjGEOM_SPHERE", "cylinder": "mjGEOM_CYLINDER", "box": "mjGEOM_BOX"}
 GL_LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 GLOSS = {"metal": (0.6, 0.7), "glass": (0.7, 0.9)}  # finish -> specular, shininess
-# Whether floor, walls and what stands on the floor are in the depth picture. They read FAR_M without, because the pass
-# that draws labels leaves out what has none. Off as long as nano is one that was trained so; scenes, masks and
-# questions are the same either way.
-ROOM_DEPTH = False
-ROOM_LABEL = 60_000  # in the label pass; becomes ELSEWHERE
+# What is drawn without a label has no depth either, so floor, walls and clutter get one in that pass.
+ROOM_LABEL = 60_000  # becomes ELSEWHERE
 TABLE_EDGE_M = 1e-3  # table pixels lower than this under the top are its side
 _UNIT, _ORIGIN, _UPRIGHT = np.ones(3), np.zeros(3), np.eye(3).ravel()
 _WHITE = np.ones(4, np.float32)
@@ -76,7 +73,6 @@ class Renderer:
         width: largest picture, pixels.
         height: largest picture, pixels.
         quality: FAST or FINE.
-        room_depth: see `ROOM_DEPTH`.
 
     Raises:
         GraphicsMissing: MuJoCo is not installed, or neither EGL nor OSMesa works here.
@@ -89,7 +85,6 @@ class Renderer:
         width: int,
         height: int,
         quality: Quality = FAST,
-        room_depth: bool = ROOM_DEPTH,
     ) -> None:
         self._gl, self.backend = open_gl(width, height)
         import mujoco
@@ -104,7 +99,6 @@ class Renderer:
         self._geoms = self._scene.geoms
         self._size = (width, height)
         self._shadows = quality.shadow_px > 0
-        self._room_label = ROOM_LABEL if room_depth else ELSEWHERE
         self._set_flags()
 
     def __enter__(self) -> "Renderer":
@@ -125,7 +119,7 @@ class Renderer:
         """Put a scene before the camera."""
         self._scene.ngeom = 0
         for solid in surroundings.solids:
-            self._add_solid(solid, self._room_label)
+            self._add_solid(solid, ROOM_LABEL)
         self._add_solid(surroundings.table_solid, TABLE_MASK)
         for index, posed in enumerate(objects):
             self._add_object(posed, index + 1)

@@ -31,17 +31,8 @@ from train.spatial.lexicon import (
     plural,
     safe_synonyms,
 )
-from train.spatial.phrasebook import (
-    ALSO,
-    DIRECTIONS,
-    FILTERS,
-    FIRSTS,
-    JOINED,
-    PLACES,
-    SELECTIONS,
-    TABLE_PLACES,
-    Wordings,
-)
+from train.spatial.phrasebook import ALSO, FILTERS, FIRSTS, SELECTIONS, Wordings
+from train.spatial.place_phrases import DIRECTIONS, JOINED, PLACES, TABLE_PLACES
 from train.spatial.places import Place
 from train.spatial.referring import Clause, Description
 from train.spatial.relations import Relation
@@ -55,10 +46,15 @@ THERE_IS = frozenset(
     {Relation.LEFT_OF, Relation.RIGHT_OF, Relation.IN_FRONT_OF, Relation.BEHIND, Relation.ON, Relation.INSIDE}
 )
 ADVERBIAL_STARTS = ("to the ", "on ", "in ", "behind ", "at ", "inside ", "over to ")
-RELATIVE_STARTS = ("that ", "you ", "someone ", "where ")
-PLURAL_VERBS = {"is": "are", "has": "have", "sits": "sit", "takes": "take", "reaches": "reach", "spans": "span"}
+RELATIVE_STARTS = ("that ", "which ", "you ", "someone ", "where ")
+PLURAL_VERBS = {
+    "is": "are", "has": "have", "sits": "sit", "stands": "stand", "lies": "lie", "takes": "take", "reaches": "reach",
+    "spans": "span", "separates": "separate",
+}  # fmt: skip
 # The verb of a relative clause that the filter itself opens (after "and", "as well as"), not of those further in.
-_SINGULAR_VERB = re.compile(rf"^((?:and (?:also )?|as well as )?that )({'|'.join(PLURAL_VERBS)}) ")
+_SINGULAR_VERB = re.compile(
+    rf"^((?:and (?:also )?|as well as |and at the same time )?(?:that|which) )({'|'.join(PLURAL_VERBS)}) "
+)
 _SLOT = re.compile(r"\{(\w*)\}")
 
 

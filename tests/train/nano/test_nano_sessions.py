@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from train.checkpoint import load_checkpoint
 from train.nano.__main__ import GO_ON, INTERRUPTED
+from train.nano.stages import STAGES
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
@@ -57,5 +58,5 @@ def test_the_smoke_run_ends_in_a_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(work / "checkpoint").config.image_mode == "resize"
     figures = json.loads((work / "evaluation.json").read_text())
     assert figures["exact"]["n"] == figures["none"]["n"] > 50
-    assert sorted(path.name for path in work.glob("stage-*.pt")) == [f"stage-{n}.pt" for n in range(4)]
+    assert sorted(path.name for path in work.glob("stage-*.pt")) == [f"stage-{n}.pt" for n in range(len(STAGES))]
     assert (work / "log.jsonl").is_file()

@@ -5,9 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from train.simulator.assets import CORE_NOUNS, library
 from train.simulator.colours import COLOURS
-from train.simulator.render import Renderer
 from train.simulator.sample import MIN_VISIBLE, draw_sample
 from train.spatial.scene_graph import ELSEWHERE, TABLE, TABLE_MASK
 
@@ -188,16 +186,10 @@ def test_pictures_have_contrast_and_are_not_clipped(samples) -> None:
         assert np.mean(sample.rgb == 255) < 0.30
 
 
-def test_the_room_can_be_in_the_depth_and_changes_nothing_else(samples) -> None:
-    """The floor is the plane z = 0; masks, things and table stay as they are, so questions do too."""
-    with Renderer(library(CORE_NOUNS, held_out=False), width=320, height=240, room_depth=True) as renderer:
-        whole = [draw_sample(renderer, 1, index, raster=(224, 224)) for index in range(8)]
+def test_the_room_is_in_the_depth(samples) -> None:
+    """Floor, walls and clutter are measured like the table; the floor is the plane z = 0."""
     floor = 0
-    for sample, plain in zip(whole, samples, strict=False):
-        assert np.array_equal(sample.graph.instance_mask, plain.graph.instance_mask)
-        assert np.array_equal(sample.rgb, plain.rgb)
-        near = plain.depth_m < 7.9
-        assert np.array_equal(sample.depth_m[near], plain.depth_m[near])
+    for sample in samples:
         height = sample.graph.world_xyz_m[..., 2]
         assert height.min() > -0.01
         room = sample.graph.instance_mask == ELSEWHERE

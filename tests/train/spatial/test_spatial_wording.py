@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.train.spatial.box_scenes import random_scene
-from train.spatial import instructions, phrasebook
+from train.spatial import instructions, phrasebook, place_phrases
 from train.spatial.lexicon import CONFUSABLE, SYNONYMS, Category, article, confusable, plural, safe_synonyms
-from train.spatial.phrasebook import DIRECTIONS, FILTERS, FIRSTS, PLACES, SELECTIONS, TABLE_PLACES, Wordings
+from train.spatial.phrasebook import FILTERS, FIRSTS, SELECTIONS, Wordings
+from train.spatial.place_phrases import DIRECTIONS, PLACES, TABLE_PLACES
 from train.spatial.places import Place
 from train.spatial.questions import QuestionMaker, QuestionRules
 from train.spatial.referring import Clause, Description
@@ -32,7 +33,7 @@ def all_wordings():
         for key, wordings in table.items():
             yield f"{name} {key}", wordings
     yield from SENTENCES.items()
-    yield from (("joined", phrasebook.JOINED), ("also", phrasebook.ALSO))
+    yield from (("joined", place_phrases.JOINED), ("also", phrasebook.ALSO))
 
 
 def prompts(held_out, seeds=range(25)):
