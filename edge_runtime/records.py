@@ -213,6 +213,8 @@ class PointM:
     camera_m: tuple[float, float, float] | None  # x right, y down, z forward
     depth_reason: str | None = None  # "no_depth" | "relative_depth" | "hole" | "no_intrinsics"
     base_m: tuple[float, float, float] | None = None  # in the robot's base frame
+    depth_sigma_m: float | None = None  # one standard deviation along the camera's z; None where camera_m is
+    depth_valid: float | None = None  # share [0, 1] of the pixels around it that have depth; None: not looked at
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,8 @@ def _point_json(point: PointedAt) -> dict[str, Any]:
         "camera_m": _rounded(position.camera_m),
         "base_m": _rounded(position.base_m),
         "depth_reason": position.depth_reason,
+        "depth_sigma_m": None if position.depth_sigma_m is None else round(position.depth_sigma_m, 5),
+        "depth_valid": None if position.depth_valid is None else round(position.depth_valid, 3),
         "confidence": round(point.confidence, 4),
     }
 
