@@ -64,7 +64,9 @@ def run_command(
     return ChildResult(child.returncode, child.stdout, child.stderr)
 
 
-def start_module(name: str, *args: str, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> "subprocess.Popen[bytes]":
+def start_module(
+    name: str, *args: str, stdout: int | IO[bytes], stderr: int | IO[bytes], pass_fds: tuple[int, ...] = ()
+) -> "subprocess.Popen[bytes]":
     """Start `python -m name args` and let it run; whoever starts it ends it and reads what it writes.
 
     Args:
@@ -72,10 +74,11 @@ def start_module(name: str, *args: str, stdout: int | IO[bytes], stderr: int | I
         args: file names among them must be absolute; the child stands in the root folder.
         stdout: a file, or `subprocess.PIPE`.
         stderr: likewise.
+        pass_fds: open in the child under the same numbers.
     """
     command = [sys.executable, "-m", name, *args]
     return subprocess.Popen(
-        command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, cwd="/", env=_environment()
+        command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, cwd="/", env=_environment(), pass_fds=pass_fds
     )
 
 

@@ -201,6 +201,26 @@ class RealSenseSource:
         return None
 
 
+def reset_on_bus(serial: str | None) -> None:
+    """Reset a camera as if it were unplugged and plugged in again; it comes back within some seconds.
+
+    Args:
+        serial: Which; None: all that are attached.
+
+    Raises:
+        CameraNotFound: None is attached, so there is nothing to reset.
+        CameraLost: The driver did not come back.
+    """
+    rs = sdk()
+    with native_errors("cannot reset the camera", CameraNotFound):
+        devices = bounded(lambda: list(rs.context().query_devices()), OPEN_LIMIT_S, "list cameras")
+        wanted = [d for d in devices if serial in (None, d.get_info(rs.camera_info.serial_number))]
+        if not wanted:
+            raise CameraNotFound("no RealSense camera to reset; see whether it has power and is plugged in")
+        for device in wanted:
+            bounded(device.hardware_reset, OPEN_LIMIT_S, "reset")
+
+
 def _info_or_empty(device: Any, key: Any) -> str:
     return str(device.get_info(key)) if device.supports(key) else ""
 
