@@ -197,6 +197,37 @@ def doctor(
     verbs.doctor(bundle, as_json=as_json)
 
 
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one of the network needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 25547,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that requests have to bring; chmod 600.")
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Questions in the house; beyond that: 429.")] = 16,
+    deadline_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for an answer.")] = 30.0,
+    bundle: BundleOption = None,
+    max_tiles: MaxTiles = None,
+    threads: Threads = None,
+) -> None:
+    """Answer over HTTP, as the RoboRefer server does, with a page for people (extra `serve`)."""
+    import edge_runtime.app as verbs
+
+    try:
+        from edge_runtime.serve import verb
+        from edge_runtime.serve.limits import ServeLimits
+        from edge_runtime.terminal import say
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"serve needs {error.name}: pip install 'roborefer-edge[serve]'") from error
+
+    model = verbs.ModelChoice(bundle=bundle, max_tiles=max_tiles, n_threads=threads)
+    limits = ServeLimits(queue=queue, deadline_s=deadline_s)
+    request = verb.ServeRequest(host=host, port=port, token_file=token_file, max_tiles=max_tiles, limits=limits)
+    verb.serve(request, model.open, say=say)
+
+
 # --- verbs outside the robot packages -------------------------------------------------------------------
 
 

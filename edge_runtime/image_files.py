@@ -25,6 +25,8 @@ LARGEST_FILE_BYTES = 512 * 2**20  # the largest picture, raw, in 64-bit floats
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 
+_NPY_MAGIC = b"\x93NUMPY"
+
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _ORIENTATION, _TURNED = 0x0112, range(2, 9)  # EXIF: other values leave a picture as it is stored
 
@@ -126,7 +128,40 @@ def read_depth(path: Path, *, unit_m: float, image_size: tuple[int, int]) -> Dep
         return _depth_of(image, path, unit_m)
 
 
-def _depth_of(image: Image.Image, path: Path, unit_m: float) -> Depth:
+def decode_depth(data: bytes, *, name: str, unit_m: float) -> Depth:
+    """The same for a depth map in memory, whatever its file would be called; `name` is used in messages.
+
+    Its size is not compared with a picture's: `View` does that for metric depth, relative depth may have any.
+
+    Raises:
+        DepthError: Of a type that is no depth map.
+        ImageError: Unreadable, outside the size limits, or to be turned before it is shown.
+    """
+    size = depth_size_as_stored(data, name=name)
+    if data.startswith(_NPY_MAGIC):
+        return MetricDepth(_npy_metres(data, name, size), source="file")
+    with _opened(data, name) as image:
+        _refuse_turned(image, name)
+        return _depth_of(image, name, unit_m)
+
+
+def depth_size_as_stored(data: bytes, *, name: str) -> tuple[int, int]:
+    """(width, height) of a depth map in memory from its header.
+
+    Raises:
+        DepthError: An array of another type or number of dimensions.
+        ImageError: Not a depth map, or outside the size limits.
+    """
+    if not data.startswith(_NPY_MAGIC):
+        return size_as_stored(data, name=name)
+    shape, _ = _npy_header(data, name)
+    if len(shape) != 2:
+        raise DepthError(f"{name} holds an array of shape {list(shape)}; expected float [height, width] in metres")
+    _check_size((shape[1], shape[0]), name)
+    return shape[1], shape[0]
+
+
+def _depth_of(image: Image.Image, path: Path | str, unit_m: float) -> Depth:
     if image.mode in _SIXTEEN_BIT:
         return MetricDepth(_with_holes(np.asarray(image).astype(np.float32) * unit_m), source="file")
     if image.mode == "F":
@@ -139,7 +174,7 @@ def _depth_of(image: Image.Image, path: Path, unit_m: float) -> Depth:
     )
 
 
-def _npy_metres(data: bytes, path: Path, image_size: tuple[int, int]) -> F32:
+def _npy_metres(data: bytes, path: Path | str, image_size: tuple[int, int]) -> F32:
     shape, dtype = _npy_header(data, path)
     if len(shape) != 2 or not np.issubdtype(dtype, np.floating):
         raise DepthError(f"{path} holds {dtype} {list(shape)}; expected float [height, width] in metres")
@@ -150,7 +185,7 @@ def _npy_metres(data: bytes, path: Path, image_size: tuple[int, int]) -> F32:
         return _with_holes(array.astype(np.float32))
 
 
-def _npy_header(data: bytes, path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _npy_header(data: bytes, path: Path | str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and type that a .npy file claims to hold."""
     file = io.BytesIO(data)
     try:
@@ -170,7 +205,7 @@ def _with_holes(depth_m: F32) -> F32:
         return np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan)).astype(np.float32)
 
 
-def _check_same_size(size: tuple[int, int], path: Path, image_size: tuple[int, int]) -> None:
+def _check_same_size(size: tuple[int, int], path: Path | str, image_size: tuple[int, int]) -> None:
     if size != image_size:
         raise DepthError(
             f"{path} is {size[0]}x{size[1]}, the picture is {image_size[0]}x{image_size[1]}: depth must be registered "
@@ -208,8 +243,8 @@ def _bytes_of(path: Path) -> bytes:
     return data
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    width, height = image.size
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
     if min(width, height) < SMALLEST_PX:
         raise ImageError(f"{name} is {width}x{height}: too small, a side needs {SMALLEST_PX} pixels or more")
     if width * height > LARGEST_PIXELS:
@@ -223,7 +258,7 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
     """A picture whose size is checked and whose pixels are not read yet."""
     Image.MAX_IMAGE_PIXELS = None  # our own size limit replaces Pillow's bomb warning
     with _reading(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_size(image, name)
+        _check_size(image.size, name)
         yield image
 
 

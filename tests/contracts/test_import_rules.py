@@ -62,6 +62,8 @@ def test_rules_hold_for_the_tree_as_it_is(copied_tree: Path) -> None:
         ("edge_runtime/errors.py", "import edge_runtime.bundle", "edge_runtime is layered"),
         ("edge_runtime/prompt.py", "import onnxruntime", "onnxruntime is entered only through"),
         ("edge_runtime/prompt.py", "import llama_cpp", "llama_cpp is entered only through"),
+        ("edge_runtime/serve/wire.py", "import edge_runtime.serve.app", "edge_runtime.serve is layered"),
+        ("edge_runtime/prompt.py", "import fastapi", "fastapi, uvicorn and httpx"),
         ("hardware/errors.py", "import pyrealsense2", "pyrealsense2 is entered only through"),
         ("train/model/vlm.py", "import hardware.camera.stream", "train imports of the robot only"),
         ("train/model/vlm.py", "import export", "train imports of the robot only"),
@@ -119,11 +121,11 @@ def third_party_imports(package: str) -> dict[str, str]:
     ("package", "extras"),
     [
         ("hardware", ["realsense"]),
-        ("edge_runtime", []),
+        ("edge_runtime", ["serve"]),
         ("train", ["train"]),
         ("export", ["export"]),
         ("quantize", ["quantize"]),
-        ("bench", ["bench", "train", "nf4"]),
+        ("bench", ["bench", "train", "nf4", "serve", "fuzz"]),
     ],
 )
 def test_imports_are_declared_dependencies(package: str, extras: list[str]) -> None:

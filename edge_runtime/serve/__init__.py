@@ -1,0 +1,1 @@
+"""HTTP in front of the pipeline: upstream's protocol, our own API and a page for people. Extra `serve`."""
