@@ -8,12 +8,10 @@ hang or crash is in here; the parent reads only memory and the socket, and can k
 
 import contextlib
 import logging
-import os
 import select
 import signal
 import socket
 import sys
-import threading
 import time
 from importlib import import_module
 from typing import Any, Final
@@ -21,15 +19,15 @@ from typing import Any, Final
 from hardware.camera.base import Camera
 from hardware.camera.frame_checks import FrameChecks
 from hardware.camera.frame_ring import FrameRing
-from hardware.camera.process_wire import info_to_json, receive, send
+from hardware.camera.process_wire import info_to_json
 from hardware.errors import CameraLost, CameraTimeout, EdgeError
 from hardware.frame import Frame
+from hardware.packets import leave_with, receive, send
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 100  # one wait for a frame; how soon a command is seen
 SILENT_MS: Final = 3000  # no frame for so long is a failure
-ORPHANED: Final = 3  # exit code: the parent is gone
 
 
 class Commanded(Exception):
@@ -147,21 +145,13 @@ def reset_camera(spec: str) -> None:
         reset_on_bus(serial or None)
 
 
-def _leave_with_parent(end: socket.socket) -> None:
-    """End this process when the other end of the socket closes, even while the main thread hangs in a driver."""
-    poll = select.poll()
-    poll.register(end, 0)  # only what is always told: hang-up
-    poll.poll()
-    os._exit(ORPHANED)
-
-
 def main(arguments: list[str]) -> int:
     """Run one camera process."""
     fd, opener, spec = arguments
     logging.basicConfig(level=logging.INFO, format="camera process: %(levelname)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     end = socket.socket(fileno=int(fd))
-    threading.Thread(target=_leave_with_parent, args=(end,), daemon=True).start()
+    leave_with(end)
     module, _, name = opener.partition(":")
     with contextlib.suppress(Orphaned, BrokenPipeError, ConnectionResetError):
         CameraChild(end, getattr(import_module(module), name), spec).run()

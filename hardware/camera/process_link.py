@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from hardware.camera.base import CameraInfo
 from hardware.camera.frame_ring import SLOTS, FrameRing
-from hardware.camera.process_wire import error_from_json, info_from_json, receive, send, socket_pair
+from hardware.camera.process_wire import error_from_json, info_from_json
 from hardware.child import start_module
 from hardware.errors import CameraLost, EdgeError
+from hardware.packets import receive, send, socket_pair
 
 STOP_S: Final = 1.0  # a camera that closes properly does so within this
 

@@ -1,58 +1,22 @@
-"""What the two ends of a camera process say to each other: JSON objects, one per packet, file descriptors beside them.
+"""What the two ends of a camera process say to each other, in packets of `hardware.packets`.
 
-    child -> parent   {"kind": "opened", "info": ...}      delivering from now on, into the ring it is sent next
-                      {"kind": "frame", "number": 7}       in the ring
-                      {"kind": "failed", "error": "CameraLost", "message": ..., "final": false}
-    parent -> child   {"kind": "ring", "slots": 16} + fd   write here
-                      {"kind": "reopen"} {"kind": "usb_reset"} {"kind": "stop"}
-
-Packets keep their borders (SOCK_SEQPACKET), and either end sees at once that the other is gone.
+child -> parent   {"kind": "opened", "info": ...}      delivering from now on, into the ring it is sent next
+                  {"kind": "frame", "number": 7}       in the ring
+                  {"kind": "failed", "error": "CameraLost", "message": ..., "final": false}
+parent -> child   {"kind": "ring", "slots": 16} + fd   write here
+                  {"kind": "reopen"} {"kind": "usb_reset"} {"kind": "stop"}
 """
 
-import json
-import socket
 from typing import Any
 
 from hardware.camera.base import CameraInfo, EndOfRecording
 from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, DeviceError, EdgeError, FrameInvalid
 from hardware.geometry import Extrinsics, Intrinsics
 
-MAX_PACKET = 16_384
 _ERRORS: dict[str, type[EdgeError]] = {
     kind.__name__: kind
     for kind in (CameraError, CameraLost, CameraNotFound, CameraTimeout, DeviceError, EndOfRecording, FrameInvalid)
 }
-
-
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends; what is sent at one arrives at the other."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def send(end: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    """Send one message.
-
-    Raises:
-        OSError: The other end is gone, or (of a non-blocking socket) does not read.
-    """
-    packet = json.dumps(message).encode()
-    if fds:
-        socket.send_fds(end, [packet], fds)
-    else:
-        end.send(packet)
-
-
-def receive(end: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its file descriptors; None when the other end is gone.
-
-    Raises:
-        BlockingIOError: A non-blocking socket, and nothing is there.
-    """
-    try:
-        packet, fds, _, _ = socket.recv_fds(end, MAX_PACKET, 1)
-    except ConnectionResetError:
-        return None, []
-    return (json.loads(packet) if packet else None), fds
 
 
 def info_to_json(info: CameraInfo) -> dict[str, Any]:
