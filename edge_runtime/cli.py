@@ -125,7 +125,8 @@ def run(
     max_tiles: MaxTiles = None,
     raw_prompt: RawPrompt = False,
     sink: Annotated[
-        list[str] | None, typer.Option(help="Where answers go: jsonl (standard output) or jsonl:PATH; repeatable.")
+        list[str] | None,
+        typer.Option(help="Where answers go, repeatable: jsonl[:PATH], udp:HOST:PORT, rerun[:HOST], mcap:PATH, ros2."),
     ] = None,
     max_answers: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
@@ -226,6 +227,49 @@ def serve(
     limits = ServeLimits(queue=queue, deadline_s=deadline_s)
     request = verb.ServeRequest(host=host, port=port, token_file=token_file, max_tiles=max_tiles, limits=limits)
     verb.serve(request, model.open, say=say)
+
+
+@app.command()
+def calibrate(
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="JSON file for the result; --base-from-camera reads it."),
+    ] = None,
+    camera: CameraOption = "realsense",
+    poses: Annotated[
+        str, typer.Option(help="Where the hand was, a line per frame (docs/calibration.md); - is standard input.")
+    ] = "-",
+    setup: Annotated[str, typer.Option(help="eye-to-hand (the camera stands still) or eye-in-hand.")] = "eye-to-hand",
+    squares: Annotated[str, typer.Option(help="Squares of the ChArUco board, columns x rows.")] = "7x5",
+    square_mm: Annotated[float, typer.Option(help="Side of a square, as measured on the print.")] = 40.0,
+    marker_mm: Annotated[float, typer.Option(help="Side of a marker, as measured on the print.")] = 30.0,
+    dictionary: Annotated[str, typer.Option(help="OpenCV's name of the markers.")] = "DICT_5X5_100",
+    print_board: Annotated[
+        Path | None, typer.Option(help="Write a picture of the board to print at 300 dpi, and do nothing else.")
+    ] = None,
+    frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,
+    as_json: AsJson = False,
+) -> None:
+    """Find where the camera is on the robot, with a ChArUco board and the robot's poses."""
+    import edge_runtime.calibrate as verb
+
+    board = verb.board_of(squares, square_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
+    if print_board is not None:
+        verb.print_board(board, print_board)
+        return
+    if out is None:
+        raise ConfigError("say where the result goes: roborefer-edge calibrate OUT.json (or --print-board BOARD.png)")
+    verb.run_calibration(
+        verb.CalibrateRequest(
+            camera=camera,
+            poses=poses,
+            setup=setup,
+            board=board,
+            out=out,
+            frame_timeout_ms=frame_timeout_ms,
+            as_json=as_json,
+        )
+    )
 
 
 # --- verbs outside the robot packages -------------------------------------------------------------------
