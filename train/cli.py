@@ -108,6 +108,51 @@ def simulate(
     sys.stdout.write((json.dumps(report) if as_json else command.show(report)) + "\n")
 
 
+@app.command()
+def prepare(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A downloaded RefSpatial tree.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Archives at once; default: one for each core.")] = None,
+    delete_archives: Annotated[
+        bool, typer.Option("--delete-archives", help="Delete each archive of which every file was read back.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
+    ] = False,
+) -> None:
+    """Extract and verify the archives of a download; run it again to go on."""
+    from train.data import command
+
+    processes = workers or len(os.sched_getaffinity(0))
+    report = command.run_prepare(folder, workers=processes, delete_archives=delete_archives)
+    sys.stdout.write((json.dumps(report) if as_json else command.show_prepared(report)) + "\n")
+    command.refuse_failed(report)
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The prepared folder.")],
+    mixture: Annotated[
+        str | None, typer.Option(help="Such as 2D_choice_qa+3D_vacant_qa_RGB*0.3:1000; default: all that is there.")
+    ] = None,
+    registry: Annotated[
+        list[Path] | None, typer.Option(help="TOML of data sets in place of RefSpatial's own; repeatable.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Count tokens for 2b, 8b or a checkpoint's folder.")] = "2b",
+    sample: Annotated[int, typer.Option(min=0, help="Samples of each data set to open and measure.")] = 200,
+    sheet: Annotated[Path | None, typer.Option(help="HTML page of samples with their points to write.")] = None,
+    sheet_samples: Annotated[int, typer.Option(min=1, help="Samples of each data set on it.")] = 12,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
+    ] = False,
+) -> None:
+    """Count samples, find missing and broken pictures, measure tokens, show samples."""
+    from train.data import command
+
+    look = command.Look(folder, mixture, tuple(registry or ()), model, sample, sheet, sheet_samples)
+    report = command.run_inspect(look)
+    sys.stdout.write((json.dumps(report) if as_json else command.show_inspected(report)) + "\n")
+
+
 def _refuse(context: typer.Context, names: tuple[str, ...]) -> None:
     """Refuse flags that were given and would be ignored."""
     sources = {name: context.get_parameter_source(name) for name in names}
