@@ -10,7 +10,7 @@ import ctypes
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_runtime.decoder_draft import AnswerDrafts
 from edge_runtime.decoder_grammar import GrammarGuard
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
 from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
@@ -32,6 +33,8 @@ WEIGHT_BYTES_PER_THREAD: Final = 8 << 20
 CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
 NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
+
+Choice = Callable[[F32], int]
 
 _log = logging.getLogger(__name__)
 _kept_alive: list[Any] = []  # callbacks that native code may call until the process ends
@@ -188,19 +191,8 @@ class Decoder:
             sequence, prompt_tokens = self._prefill(segments, max_tokens)
             logits = sequence.last_logits()
             prefilled = perf_counter()
-            text = TokenText()
-            ids: list[int] = []
-            probs: list[float] = []
             limit = min(max_tokens, self.max_context - prompt_tokens)
-            while len(ids) < limit:
-                token = choose(logits)
-                ids.append(token)
-                probs.append(_probability(logits, token))
-                text.push(b"" if self._is_special(token) else self.piece(token))
-                if token in self.stop_ids:
-                    break
-                if len(ids) < limit:
-                    logits = _next_logits(sequence, token)
+            ids, probs, text = self._write(sequence, logits, choose, limit)
         words, ends = text.finish()
         return Generation(
             text=words,
@@ -212,6 +204,37 @@ class Decoder:
             prefill_ms=(prefilled - start) * 1e3,
             decode_ms=(perf_counter() - prefilled) * 1e3,
         )
+
+    def _write(
+        self, sequence: DecoderSequence, logits: F32, choose: Choice, limit: int
+    ) -> tuple[list[int], list[float], TokenText]:
+        """Tokens until a stop token or the limit, their probabilities, and their text.
+
+        Args:
+            sequence: with the prompt in it.
+            logits: float32 [V], of the prompt's last row.
+            choose: the next token for logits [V]; called once for each token, in order.
+            limit: most tokens.
+        """
+        text = TokenText()
+        ids: list[int] = []
+        probs: list[float] = []
+        rows, draft = logits[None], list[int]()  # row k predicts draft[k], the last one what follows
+        while len(ids) < limit:
+            start = sequence.position - len(draft)
+            for k, row in enumerate(rows):
+                token = choose(row)
+                ids.append(token)
+                probs.append(_probability(row, token))
+                text.push(b"" if self._is_special(token) else self.piece(token))
+                if token in self.stop_ids or len(ids) == limit:
+                    return ids, probs, text
+                if k == len(draft) or token != draft[k]:
+                    break
+            sequence.truncate(start + k)
+            draft = self._drafts.after(text.so_far, limit - len(ids))
+            rows = sequence.feed_for_logits(np.array([token, *draft], dtype=np.int32))
+        return ids, probs, text
 
     def logits(self, segments: Sequence[DecoderSegment], forced_ids: Sequence[int] = ()) -> F32:
         """Teacher-forced logits, float32 [max(1, n), V]: row i is what predicts `forced_ids[i]`.
@@ -227,7 +250,7 @@ class Decoder:
         return np.concatenate([first, sequence.feed_for_logits(forced.ids)])
 
     @contextmanager
-    def _choice(self, grammar: str | None) -> Iterator[Any]:
+    def _choice(self, grammar: str | None) -> Iterator[Choice]:
         """How the next token is chosen from logits [V]."""
         if grammar is None:
             yield lambda logits: int(logits.argmax())
@@ -306,6 +329,10 @@ class Decoder:
         return bool(self._native.llama_vocab_get_attr(self._vocabulary, token) & CONTROL_ATTRIBUTE)
 
     @cached_property
+    def _drafts(self) -> AnswerDrafts:
+        return AnswerDrafts(self.tokenize, self.piece)
+
+    @cached_property
     def _plain_ids(self) -> I32:
         """Tokens with a text of their own, which a grammar can talk about."""
         native, vocabulary = self._native, self._vocabulary
@@ -319,11 +346,6 @@ class Decoder:
 
 def _length(segment: DecoderSegment) -> int:
     return len(segment.ids if isinstance(segment, TokenSegment) else segment.embeds)
-
-
-def _next_logits(sequence: DecoderSequence, token: int) -> F32:
-    sequence.feed(TokenSegment(np.array([token], dtype=np.int32)), want_last=True)
-    return sequence.last_logits()
 
 
 def _probability(logits: F32, token: int) -> float:

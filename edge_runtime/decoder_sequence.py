@@ -58,8 +58,7 @@ class ContextSettings:
 class DecoderSequence:
     """One context, what has been fed to it, and the position the next row goes to.
 
-    Only this class knows positions: keeping a shared prefix between questions would start here, by
-    truncating to the common length instead of `reset`.
+    Only this class knows positions.
 
     Raises:
         InferenceError: no memory for a context of this capacity.
@@ -93,6 +92,13 @@ class DecoderSequence:
         native = self._library.functions
         native.llama_memory_clear(native.llama_get_memory(self._context), False)
         self.position = 0
+
+    def truncate(self, position: int) -> None:
+        """Forget the rows from a position on."""
+        if position < self.position:
+            native = self._library.functions
+            native.llama_memory_seq_rm(native.llama_get_memory(self._context), 0, position, -1)
+            self.position = position
 
     def feed(self, segment: DecoderSegment, *, want_last: bool = False) -> None:
         """Run a segment, in batches; `want_last` asks for the logits of its last row."""

@@ -20,6 +20,11 @@ class TokenText:
         self._ends: list[int] = []
         self._last_with_bytes: int | None = None
 
+    @property
+    def so_far(self) -> str:
+        """What is finished of the text."""
+        return self._text
+
     def push(self, piece: bytes) -> None:
         """Append one token; special tokens, which have no text, are pushed as `b""`."""
         if piece:
