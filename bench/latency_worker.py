@@ -47,7 +47,10 @@ def work(request: WorkerRequest) -> None:
     Raises:
         EdgeError: Bundle, camera or native code failed.
     """
-    with Pipeline.open(Path(request.bundle), max_tiles=request.max_tiles, n_threads=request.n_threads) as pipeline:
+    remembers = request.workload.scenario == "repeat"
+    with Pipeline.open(
+        Path(request.bundle), max_tiles=request.max_tiles, n_threads=request.n_threads, remembers=remembers
+    ) as pipeline:
         tell("opened", providers=list(pipeline.encoders.providers))
         ask_all(pipeline, request.workload, _say_asked)
         memory = read_process_memory(os.getpid())

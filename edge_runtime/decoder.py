@@ -22,6 +22,7 @@ import numpy as np
 
 from edge_runtime.decoder_draft import AnswerDrafts
 from edge_runtime.decoder_grammar import GrammarGuard
+from edge_runtime.decoder_kept import Row, after_rows, common_rows, rows_of
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
 from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
@@ -56,6 +57,8 @@ class Decoder:
         self._settings = settings
         self._stack = stack
         self._sequence: DecoderSequence | None = None
+        self._keeps_prompt = False
+        self._kept: list[Row] = []  # of the prompt in the sequence
         self._vocabulary = native.llama_model_get_vocab(model)
         self.path = path
         self.vocab_size = int(native.llama_vocab_n_tokens(self._vocabulary))
@@ -76,6 +79,7 @@ class Decoder:
         n_batch: int = 512,
         n_ubatch: int = 512,
         n_gpu_layers: int = -1,
+        keeps_prompt: bool = False,
     ) -> "Decoder":
         """Map a GGUF file and make it ready for questions.
 
@@ -89,6 +93,8 @@ class Decoder:
             n_batch: most rows handed to llama.cpp at once.
             n_ubatch: most rows computed at once.
             n_gpu_layers: layers put on a GPU if the library was built for one; -1 means all.
+            keeps_prompt: read only what is new of a prompt that begins like the last one. Sums are then formed in
+                another order, so the last digits of a probability depend on what was asked before.
 
         Raises:
             BundleMissing: there is no such file.
@@ -102,6 +108,7 @@ class Decoder:
             stack.callback(library.functions.llama_model_free, model)
             settings = ContextSettings(threads, kv_type, n_batch, n_ubatch)
             decoder = cls(library, model, settings, stack, path)
+            decoder._keeps_prompt = keeps_prompt
             decoder.stop_ids = tuple(decoder._known_id(stop) for stop in stop_ids)
             decoder._stack = stack.pop_all()
         return decoder
@@ -188,7 +195,7 @@ class Decoder:
         """
         start = perf_counter()
         with self._choice(grammar) as choose:
-            sequence, prompt_tokens = self._prefill(segments, max_tokens)
+            sequence, prompt_tokens, reused = self._prefill(segments, max_tokens)
             logits = sequence.last_logits()
             prefilled = perf_counter()
             limit = min(max_tokens, self.max_context - prompt_tokens)
@@ -201,6 +208,7 @@ class Decoder:
             token_ends=ends,
             stopped=bool(ids) and ids[-1] in self.stop_ids,
             prompt_tokens=prompt_tokens,
+            reused_tokens=reused,
             prefill_ms=(prefilled - start) * 1e3,
             decode_ms=(perf_counter() - prefilled) * 1e3,
         )
@@ -245,7 +253,7 @@ class Decoder:
         """
         forced = TokenSegment(np.asarray(forced_ids[:-1], dtype=np.int32))
         self._check(forced)
-        sequence, _ = self._prefill(segments, max(1, len(forced_ids)))
+        sequence, _, _ = self._prefill(segments, max(1, len(forced_ids)))
         first = sequence.last_logits()[None]
         return np.concatenate([first, sequence.feed_for_logits(forced.ids)])
 
@@ -269,17 +277,23 @@ class Decoder:
         finally:
             guard.close()
 
-    def _prefill(self, segments: Sequence[DecoderSegment], max_tokens: int) -> tuple[DecoderSequence, int]:
-        """Feed a prompt from position 0; the logits of its last row are then at hand."""
+    def _prefill(self, segments: Sequence[DecoderSegment], max_tokens: int) -> tuple[DecoderSequence, int, int]:
+        """Feed a prompt; the logits of its last row are then at hand. Also its rows, and how many were there before."""
         filled = [segment for segment in segments if self._check(segment)]
         if not filled:
             raise InstructionError("The prompt is empty: give at least one token or embedding.")
         count = sum(_length(segment) for segment in filled)
         self.check_room(count)
         sequence = self._sequence_for(min(count + max(1, max_tokens), self.max_context))
-        for segment in filled:
-            sequence.feed(segment, want_last=segment is filled[-1])
-        return sequence, count
+        rows = rows_of(filled) if self._keeps_prompt else []
+        reused = common_rows(self._kept, rows)
+        self._kept = []  # whatever happens from here on, the cache no longer holds that prompt
+        sequence.truncate(reused)
+        unread = after_rows(filled, reused)
+        for segment in unread:
+            sequence.feed(segment, want_last=segment is unread[-1])
+        self._kept = rows
+        return sequence, count, reused
 
     def check_room(self, prompt_tokens: int) -> None:
         """Refuse a prompt that leaves no room for an answer; it is never cut.
@@ -309,9 +323,8 @@ class Decoder:
         return _length(segment) > 0
 
     def _sequence_for(self, tokens: int) -> DecoderSequence:
-        """An empty sequence with room for so many tokens; grown, never shrunk."""
+        """A sequence with room for so many tokens; grown (and then empty), never shrunk."""
         if self._sequence is not None and self._sequence.capacity >= tokens:
-            self._sequence.reset()
             return self._sequence
         self._drop_sequence()  # before the larger one is made: both may not fit in memory
         capacity = min(-(-tokens // CONTEXT_STEP) * CONTEXT_STEP, self.max_context)
@@ -322,6 +335,7 @@ class Decoder:
         if self._sequence is not None:
             self._sequence.close()
             self._sequence = None
+            self._kept = []
 
     # --- vocabulary --------------------------------------------------------------------------------
 

@@ -87,12 +87,6 @@ class DecoderSequence:
         """Free the context; the object is unusable afterwards."""
         self._library.functions.llama_free(self._context)
 
-    def reset(self) -> None:
-        """Forget everything fed so far."""
-        native = self._library.functions
-        native.llama_memory_clear(native.llama_get_memory(self._context), False)
-        self.position = 0
-
     def truncate(self, position: int) -> None:
         """Forget the rows from a position on."""
         if position < self.position:

@@ -22,6 +22,7 @@ from edge_runtime.deproject import lift, pixel_from_norm
 from edge_runtime.encoders import Encoders, projected_tiles
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.grammar import longest_answer_tokens, points_grammar
+from edge_runtime.last_media import EncodedMedia, LastMedia, key_of
 from edge_runtime.manifest import ImageSpec
 from edge_runtime.metrics import StageTimer
 from edge_runtime.native_check import decoder_verdict
@@ -77,6 +78,7 @@ class Reply:
 
     prompt: Prompt
     generation: Generation
+    reused: tuple[str, ...] = ()  # stages that had been done for the question before
 
 
 class Pipeline:
@@ -87,12 +89,22 @@ class Pipeline:
             answer = pipeline.refer([View(rgb)], "the red cup")
     """
 
-    def __init__(self, bundle: Bundle, spec: ImageSpec, encoders: Encoders, decoder: Decoder, owned: ExitStack) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: ImageSpec,
+        encoders: Encoders,
+        decoder: Decoder,
+        owned: ExitStack,
+        *,
+        remembers: bool = False,
+    ) -> None:
         self.bundle = bundle
         self.encoders = encoders
         self.decoder = decoder
         self._spec = spec
         self._owned = owned
+        self._last = LastMedia() if remembers else None
 
     @classmethod
     def open(
@@ -103,6 +115,7 @@ class Pipeline:
         providers: Sequence[str] | None = None,
         n_threads: int | None = None,
         kv_type: KvType = "f16",
+        remembers: bool = False,
     ) -> "Pipeline":
         """Open a bundle and load its networks.
 
@@ -112,6 +125,8 @@ class Pipeline:
             providers: ONNX Runtime execution providers, best first.
             n_threads: Threads of each native library; default: theirs.
             kv_type: Type of the decoder's key-value cache.
+            remembers: Keep what was made of the last pictures and prompt: asking about the same frame again is
+                then cheap, and the last digits of a confidence depend on what was asked before.
 
         Raises:
             BundleError: The bundle is not whole.
@@ -119,8 +134,9 @@ class Pipeline:
             InferenceError: The native libraries do not work on this machine.
         """
         return cls.of_bundle(
-            open_bundle(path), max_tiles=max_tiles, providers=providers, n_threads=n_threads, kv_type=kv_type
-        )
+            open_bundle(path), max_tiles=max_tiles, providers=providers, n_threads=n_threads, kv_type=kv_type,
+            remembers=remembers,
+        )  # fmt: skip
 
     @classmethod
     def of_bundle(
@@ -131,6 +147,7 @@ class Pipeline:
         providers: Sequence[str] | None = None,
         n_threads: int | None = None,
         kv_type: KvType = "f16",
+        remembers: bool = False,
     ) -> "Pipeline":
         """The same for a bundle whose files are known to be good."""
         spec = with_max_tiles(bundle.manifest.image, max_tiles)
@@ -144,9 +161,10 @@ class Pipeline:
                     n_threads=n_threads,
                     kv_type=kv_type,
                     use_extra_bufts=verdict.use_extra_bufts,
+                    keeps_prompt=remembers,
                 )
             )
-            return cls(bundle, spec, encoders, decoder, stack.pop_all())
+            return cls(bundle, spec, encoders, decoder, stack.pop_all(), remembers=remembers)
 
     def __enter__(self) -> "Pipeline":
         """Return itself; leaving the block frees the networks."""
@@ -219,6 +237,7 @@ class Pipeline:
             prompt_tokens=written.prompt_tokens,
             generated_tokens=len(written.token_ids),
             bundle=self.bundle.manifest.name,
+            reused=reply.reused,
             frame=frame or FrameStamp(id=0, width=rgb.shape[1], height=rgb.shape[0]),
         )
 
@@ -238,20 +257,32 @@ class Pipeline:
             InferenceError: Native code failed.
         """
         timer = timer or StageTimer()
-        with timer.stage("preprocess"):
-            images, depths = self.tiles(parts)
-            prompt = self.prompt(parts, images, depths)
-            self.decoder.check_room(self._prompt_tokens(prompt, images, depths))  # before the encoders' long work
-        with timer.stage("rgb_encoder"):
-            image_blocks = self.encoders.encode("image", images)
-        with timer.stage("depth_encoder"):
-            depth_blocks = self.encoders.encode("depth", depths)
-        segments = self.decoder_segments(prompt, image_blocks, depth_blocks)
+        media, prompt, known = self._media(parts, timer)
+        segments = self.decoder_segments(prompt, media.image_blocks, media.depth_blocks)
         longest = max_tokens or (longest_answer_tokens() if grammar else MAX_ANSWER_TOKENS)
         generation = self.decoder.generate(segments, max_tokens=longest, grammar=points_grammar() if grammar else None)
         timer.add("prefill", generation.prefill_ms)
         timer.add("decode", generation.decode_ms)
-        return Reply(prompt=prompt, generation=generation)
+        return Reply(prompt=prompt, generation=generation, reused=_reused(media, generation) if known else ())
+
+    def _media(self, parts: Sequence[Part], timer: StageTimer) -> tuple[EncodedMedia, Prompt, bool]:
+        """The pictures, encoded, and the prompt around them; and whether they were known from the question before."""
+        with timer.stage("preprocess"):
+            key = key_of(parts) if self._last else b""
+            known = self._last.find(key) if self._last else None
+            images, depths = (known.images, known.depths) if known else self.tiles(parts)
+            prompt = self.prompt(parts, images, depths)
+            self.decoder.check_room(self._prompt_tokens(prompt, images, depths))  # before the encoders' long work
+        if known:
+            return known, prompt, True
+        with timer.stage("rgb_encoder"):
+            image_blocks = self.encoders.encode("image", images)
+        with timer.stage("depth_encoder"):
+            depth_blocks = self.encoders.encode("depth", depths)
+        media = EncodedMedia(images, depths, image_blocks, depth_blocks)
+        if self._last:
+            self._last.keep(key, media)
+        return media, prompt, False
 
     # --- the stages, one by one, for checks and parity ------------------------------------------------
 
@@ -312,6 +343,13 @@ class Pipeline:
                 position=_position(view, px, base_from_camera),
                 confidence=span_confidence(written, point.span),
             )
+
+
+def _reused(media: EncodedMedia, generation: Generation) -> tuple[str, ...]:
+    """Stages that were skipped, or (prefill) as good as skipped, for pictures that were known."""
+    encoders = [name for name, tiles in (("rgb_encoder", media.images), ("depth_encoder", media.depths)) if tiles]
+    prefill = ["prefill"] if 2 * generation.reused_tokens > generation.prompt_tokens else []
+    return ("preprocess", *encoders, *prefill)
 
 
 def _position(view: View, px: tuple[int, int], base_from_camera: F64 | None) -> PointM:

@@ -171,6 +171,7 @@ class Generation:
     prompt_tokens: int
     prefill_ms: float
     decode_ms: float
+    reused_tokens: int = 0  # of the prompt, that were in the cache from the question before
 
 
 # --- parse -> deproject -> publish ------------------------------------------------------------------
@@ -268,6 +269,36 @@ class Answer:
             "reused": list(self.reused),
             "tokens": {"prompt": self.prompt_tokens, "generated": self.generated_tokens},
             "bundle": self.bundle,
+            "frame": {"id": self.frame.id, "width": self.frame.width, "height": self.frame.height},
+        }
+
+
+# --- track -> publish -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where what was asked for is in one camera frame, between answers."""
+
+    state: Literal["tracking", "lost"]
+    px: tuple[int, int] | None  # None: lost; a place that is not known is not told
+    camera_m: tuple[float, float, float] | None  # x right, y down, z forward; None: lost, or no depth
+    base_m: tuple[float, float, float] | None  # in the robot's base frame, if the camera's place is known
+    confidence: float  # [0, 1]: of the answer, of the tracking since, less with every second; 0: lost
+    age_ms: float  # from the capture of the frame to this record
+    frame: FrameStamp
+    reason: str | None = None  # why it is lost or doubtful; for logs, not in the published object
+
+    def to_json(self) -> dict[str, Any]:
+        """The object between answers of `run --json` (docs/schema/run.json)."""
+        return {
+            "kind": "target",
+            "state": self.state,
+            "px": None if self.px is None else list(self.px),
+            "camera_m": _rounded(self.camera_m),
+            "base_m": _rounded(self.base_m),
+            "confidence": round(self.confidence, 4),
+            "age_ms": round(self.age_ms, 1),
             "frame": {"id": self.frame.id, "width": self.frame.width, "height": self.frame.height},
         }
 

@@ -27,7 +27,7 @@ def serve(end: socket.socket, settings: dict[str, Any]) -> None:
     """Answer until the other end closes."""
     settings["bundle"] = Path(settings["bundle"])
     try:
-        pipeline = Pipeline.open(settings.pop("bundle"), **settings)
+        pipeline = Pipeline.open(settings.pop("bundle"), **settings, remembers=True)
     except EdgeError as error:
         send(end, error_to_message(error))
         return

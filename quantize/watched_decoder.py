@@ -106,7 +106,7 @@ class WatchedDecoder:
             InferenceError: llama.cpp failed.
             DataError: Whatever `takes` raised.
         """
-        self._sequence.reset()
+        self._sequence.truncate(0)
         for segment in segments:
             self._sequence.feed(segment, want_last=segment is segments[-1])
         # the head is asked after every answer token, as when the robot writes
