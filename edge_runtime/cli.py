@@ -214,8 +214,6 @@ def serve(
     threads: Threads = None,
 ) -> None:
     """Answer over HTTP, as the RoboRefer server does, with a page for people (extra `serve`)."""
-    import edge_runtime.app as verbs
-
     try:
         from edge_runtime.serve import verb
         from edge_runtime.serve.limits import ServeLimits
@@ -223,10 +221,16 @@ def serve(
     except ModuleNotFoundError as error:
         raise ConfigError(f"serve needs {error.name}: pip install 'roborefer-edge[serve]'") from error
 
-    model = verbs.ModelChoice(bundle=bundle, max_tiles=max_tiles, n_threads=threads)
-    limits = ServeLimits(queue=queue, deadline_s=deadline_s)
-    request = verb.ServeRequest(host=host, port=port, token_file=token_file, max_tiles=max_tiles, limits=limits)
-    verb.serve(request, model.open, say=say)
+    request = verb.ServeRequest(
+        host=host,
+        port=port,
+        token_file=token_file,
+        bundle=bundle,
+        max_tiles=max_tiles,
+        n_threads=threads,
+        limits=ServeLimits(queue=queue, deadline_s=deadline_s),
+    )
+    verb.serve(request, say=say)
 
 
 @app.command()

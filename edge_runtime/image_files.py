@@ -33,7 +33,7 @@ _ORIENTATION, _TURNED = 0x0112, range(2, 9)  # EXIF: other values leave a pictur
 # What readers of file formats raise on damaged files, besides what they should.
 _DAMAGE = (
     OSError, EOFError, SyntaxError, ValueError, struct.error, KeyError, IndexError, TypeError, OverflowError,
-    ZeroDivisionError, RuntimeError, tokenize.TokenError,
+    ZeroDivisionError, RuntimeError, tokenize.TokenError, Warning,  # an error only where warnings are made errors
 )  # fmt: skip
 
 
@@ -193,7 +193,8 @@ def _npy_header(data: bytes, path: Path | str) -> tuple[tuple[int, ...], np.dtyp
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, _, dtype = read(file)
     except (*_DAMAGE, MemoryError) as error:
-        raise ImageError(f"{path} is not a .npy array ({error})") from error
+        # numpy's own words hold addresses of objects, and these messages travel to clients of the server.
+        raise ImageError(f"{path} is not a .npy array: its header cannot be read") from error
     if dtype.hasobject:
         raise ImageError(f"{path} is not a .npy array of numbers: it holds pickled objects, which are never loaded")
     return shape, dtype

@@ -37,6 +37,7 @@ class LoadedModel:
 
     referrer: Referrer
     facts: ModelFacts
+    is_usable: Callable[[], bool] = lambda: True  # False: it has failed for good
 
 
 OpenModel = Callable[[], AbstractContextManager[LoadedModel]]
@@ -196,6 +197,7 @@ class InferenceThread:
                 _log.info("bundle %s is ready", model.facts.bundle)
                 while (job := self._next()) is not None:
                     self._answer(job, model.referrer)
+                    _insist_on_use(model)
         except Exception as error:
             self.failure = error
         finally:
@@ -252,6 +254,11 @@ class InferenceThread:
             while (job := self._queue.pop()) is not None:
                 if job.future.set_running_or_notify_cancel():
                     job.future.set_exception(NotReady("the server is going down"))
+
+
+def _insist_on_use(model: LoadedModel) -> None:
+    if not model.is_usable():
+        raise InferenceError("the model failed for good; the log above says how")
 
 
 def _warm_up(referrer: Referrer) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -103,6 +103,13 @@ async def read_form(raw: bytes, headers: Headers) -> tuple[dict[str, str], dict[
         form = await parser.parse()
     except (MultiPartException, UnicodeError, ValueError, LookupError) as error:
         raise BadRequest("the form cannot be read: it is damaged, or has too many or too long fields") from error
+    try:
+        return await _taken_apart(form)
+    finally:
+        await form.close()
+
+
+async def _taken_apart(form: FormData) -> tuple[dict[str, str], dict[str, list[bytes]]]:
     fields: dict[str, str] = {}
     files: dict[str, list[bytes]] = {}
     for name, value in form.multi_items():

@@ -15,7 +15,6 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
-from edge_runtime.pipeline import Pipeline
 from edge_runtime.serve.app import build_app
 from edge_runtime.serve.inference import InferenceThread
 from edge_runtime.serve.limits import ServeLimits
@@ -71,7 +70,7 @@ def wait_until(true: Callable[[], object], *, limit_s: float = 60.0) -> None:
 def nano_thread() -> Iterator[InferenceThread]:
     """The shipped bundle, loaded once."""
     thread = InferenceThread(
-        model_of(lambda: Pipeline.open(NANO, n_threads=1), max_tiles=None),
+        model_of(NANO, n_threads=1),
         places=LIMITS.queue,
         waiting_pixels=LIMITS.waiting_pixels,
     )

@@ -1,0 +1,87 @@
+"""A server of ours in a child process, for commands that measure one or try to break one."""
+
+import http.client
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from edge_runtime.errors import DeviceError
+from hardware.child import start_module
+from hardware.telemetry import ProcessMemory, read_process_memory
+
+_START_S = 180.0
+_STOP_S = 20.0
+
+
+@dataclass(frozen=True)
+class ServerChild:
+    """Where it listens, and its process."""
+
+    host: str
+    port: int
+    pid: int
+
+    def memory(self) -> ProcessMemory | None:
+        """What it holds now; None if it is gone."""
+        return read_process_memory(self.pid, Path("/"))
+
+
+@contextmanager
+def running_server(*flags: str) -> Iterator[ServerChild]:
+    """Start `serve` on a free port, wait until it answers questions, end it with the block.
+
+    Args:
+        flags: Of the verb, besides `--port`.
+
+    Raises:
+        DeviceError: It ended, or was not ready in time; its last words are in the message.
+    """
+    with tempfile.TemporaryFile() as errors:
+        child = start_module("edge_runtime.cli", "serve", "--port", "0", *flags, stdout=subprocess.PIPE, stderr=errors)
+        try:
+            assert child.stdout is not None
+            line = child.stdout.readline().decode()
+            if "http://" not in line:
+                raise DeviceError(f"the server did not start: {_last_words(errors)}")
+            host, _, port = line.split("http://")[1].split()[0].rpartition(":")
+            server = ServerChild(host, int(port), child.pid)
+            _wait_until_ready(server, child)
+            yield server
+        finally:
+            child.terminate()
+            try:
+                child.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+
+
+def _wait_until_ready(server: ServerChild, child: "subprocess.Popen[bytes]") -> None:
+    end_s = time.monotonic() + _START_S
+    while time.monotonic() < end_s:
+        if child.poll() is not None:
+            raise DeviceError(f"the server ended with status {child.returncode}")
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        try:
+            connection.request("GET", "/readyz")
+            if json.loads(connection.getresponse().read())["ready"]:
+                return
+        except (OSError, ValueError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise DeviceError(f"the server was not ready within {_START_S:.0f} s")
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return (errors.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]

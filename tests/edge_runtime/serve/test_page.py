@@ -1,0 +1,113 @@
+"""The page in a real Chromium: asked by keyboard, pictures and depth uploaded, a pixel measured, seen at two sizes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.serve.page_files import load_page
+from hardware.geometry import read_intrinsics
+from tests.edge_runtime.serve.conftest import CLIP, TOKEN, Served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def test_page_asks_nobody_else_and_holds_no_inline_code() -> None:
+    for name, file in load_page().items():
+        text = file.content.decode()
+        foreign = [part for part in text.split('"') if part.startswith(("http://", "https://"))]
+        assert set(foreign) <= {"http://www.w3.org/2000/svg"}, name
+        assert " style=" not in text
+        assert " onclick=" not in text
+
+
+def test_every_control_has_a_label() -> None:
+    html = load_page()["index.html"].content.decode()
+    for identity in ("instruction", "image", "depth", "intrinsics", "unit"):
+        assert f'id="{identity}"' in html
+        assert f'<label for="{identity}"' in html
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium on the path")
+    with playwright.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def lens(tmp_path: Path) -> Path:
+    path = tmp_path / "K.json"
+    path.write_text(json.dumps(read_intrinsics(CLIP / "intrinsics.json").to_json()))
+    return path
+
+
+def opened(browser: Any, url: str, *, width: int, complaints: list[str], **context: Any) -> Any:
+    page = browser.new_context(viewport={"width": width, "height": 900}, **context).new_page()
+    page.set_default_timeout(90_000)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.goto(url)
+    page.wait_for_selector('#state[data-state="ready"]')
+    return page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")], ids=["desktop", "phone"])
+def test_a_person_points_and_measures(
+    browser: Any, served: Served, photo: Path, depth_file: Path, lens: Path, width: int, scheme: str
+) -> None:
+    complaints: list[str] = []
+    page = opened(browser, served.url, width=width, complaints=complaints, color_scheme=scheme)
+    page.set_input_files("#image", photo)
+    page.set_input_files("#depth", depth_file)
+    page.wait_for_selector("#depth-view img")
+    page.locator("summary").click()
+    page.set_input_files("#intrinsics", lens)
+    page.focus("#instruction")
+    page.keyboard.type("Point to the blue cup.")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#points li")
+    assert " m away" in page.inner_text("#said")
+    assert page.locator("#rgb-view .label").inner_text().endswith("%")
+    first = page.locator("#rgb-view circle").first.get_attribute("cx")
+    page.focus("#rgb-view")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_text("m deep").wait_for()
+    page.fill("#instruction", "Point to the yellow shoe.")
+    page.click("#ask")
+    page.locator(f'#rgb-view circle[cx="{first}"]').first.wait_for(state="detached")
+    page.focus("#instruction")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert page.input_value("#instruction") == "Point to the blue cup."
+    sideways = page.locator("body").evaluate("(body) => body.scrollWidth - innerWidth")
+    assert sideways <= 0
+    assert complaints == []
+
+
+@pytest.mark.slow
+def test_mistakes_and_a_server_that_leaves_are_said(browser: Any, guarded: Served, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    credentials = {"username": "eva", "password": TOKEN}
+    page = opened(browser, guarded.url, width=900, complaints=complaints, http_credentials=credentials)
+    page.fill("#instruction", "the cup")
+    page.keyboard.press("Enter")
+    page.get_by_text("Choose a picture first.").wait_for()
+    words = tmp_path / "words.png"
+    words.write_text("no picture")
+    page.set_input_files("#image", words)
+    page.keyboard.press("Enter")
+    page.locator("#problem", has_text="not a picture").wait_for()
+    page.context.set_offline(True)
+    page.wait_for_selector('#state[data-state="unreachable"]')
+    page.context.set_offline(False)
+    page.wait_for_selector('#state[data-state="ready"]')
