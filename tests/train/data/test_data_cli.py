@@ -49,7 +49,7 @@ def test_from_a_download_to_samples(tmp_path: Path) -> None:
     prepared = report_of(run("prepare", root, "--workers", 1, "--delete-archives", "--json"), "train_prepare")
     assert prepared["files"] == 2 * 6 + 2 * 4
     assert {a["state"] for a in prepared["archives"]} == {"extracted"}
-    assert list(root.rglob("*.tar.gz*")) == []
+    assert list(root.rglob("*.part_*")) == []
     shown = run("inspect", root, "--sample", 5, "--mixture", "3D_choice_qa*0.5+3D_multi_view_qa")
     assert shown.returncode == 0, shown.stderr
     assert "12 samples, 7 in an epoch" in shown.stdout
