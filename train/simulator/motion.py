@@ -29,7 +29,9 @@ from train.simulator.shards import scene_line
 from train.simulator.viewpoint import LENSES, Lens, draw_camera
 from train.spatial.scene_graph import TABLE, CameraPose
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
 CLIP_DEPTH_UNIT_M = 0.001
@@ -128,12 +130,13 @@ def draw_slides(rng: Rng, scene: Scene, count: int) -> list[Slide]:
             break
         others = [posed.footprint for posed in scene.objects if posed.support == TABLE and posed is not free[index]]
         others += [f for s in slides for f in _swept(scene, s)]
-        slide = _draw_slide(rng, scene, free[index], others)
+        slide = draw_slide(rng, scene, free[index], others)
         slides += [slide] if slide else []
     return slides
 
 
-def _draw_slide(rng: Rng, scene: Scene, posed: Posed, others: Sequence[Footprint]) -> Slide | None:
+def draw_slide(rng: Rng, scene: Scene, posed: Posed, others: Sequence[Footprint]) -> Slide | None:
+    """A way for one object that meets none of `others` and stays on the table; None if none came up."""
     for _ in range(TRIES):
         angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(MIN_SLIDE_M, MAX_SLIDE_M)
         travel = length * np.array([math.cos(angle), math.sin(angle)])
@@ -182,12 +185,16 @@ def _sample(renderer: Renderer, scene: Scene, camera: CameraPose) -> Sample:
 
 def frame_of(sample: Sample, index: int, seed: int, config: ClipConfig) -> Frame:
     """Frame `index` of a clip as a camera gives it."""
-    camera = sample.graph.camera
-    depth_m = noisy_depth(sample.depth_m, rng_of(seed, 1 + index)) if config.noisy else sample.depth_m
+    return captured(sample.rgb, sample.depth_m, sample.graph.camera, index, seed, config)
+
+
+def captured(rgb: U8, depth_m: F32, camera: CameraPose, index: int, seed: int, config: ClipConfig) -> Frame:
+    """The same from pictures: colour [H, W, 3], exact depth [H, W], and where the camera was."""
+    depth_m = noisy_depth(depth_m, rng_of(seed, 1 + index)) if config.noisy else depth_m
     lens = Intrinsics(camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
     t_ms = index * 1000.0 / config.fps
     return Frame(
-        rgb=sample.rgb,
+        rgb=rgb,
         depth_raw=to_counts(depth_m, CLIP_DEPTH_UNIT_M),
         depth_unit_m=CLIP_DEPTH_UNIT_M,
         rgb_intrinsics=lens,
