@@ -73,7 +73,7 @@ def play(clip: TrackingClip, *, late: int = 0, posed: bool = False) -> tuple[Cli
     Args:
         clip: with its truth, whose first pixel is the answer.
         late: frames after which the answer is there; it is then carried to the frame of that moment.
-        posed: tell the tracker where the camera is in each frame.
+        posed: tell the tracker where the camera is in each frame, and which answers are free places.
 
     Returns:
         The score, and what was published for each frame.
@@ -92,7 +92,7 @@ def play(clip: TrackingClip, *, late: int = 0, posed: bool = False) -> tuple[Cli
             tracker.ask_about(frame, base_from_camera)
         if index == late:
             u, v = clip.frames[0].px
-            tracker.seed(0, (round(u), round(v)))
+            tracker.seed(0, (round(u), round(v)), place=True if posed and clip.is_place else None)
         targets.append(tracker.update(frame, base_from_camera))
         cpu_ms.append((time.process_time() - started_cpu) * 1e3)
         wall_ms.append((time.perf_counter() - started) * 1e3)
@@ -121,13 +121,13 @@ def report_of(scores: Sequence[ClipScore], clips: Sequence[TrackingClip], reques
 
 def lines_of(report: dict[str, Any]) -> list[str]:
     """The report for people."""
-    lines = ["kind           clips  error px  last px  kept  occlusions in time  wrong  CPU ms p50/p95"]
+    lines = ["kind           clips  error px  last px  kept  occlusions in time  wrong  far  CPU ms p50/p95"]
     for name, figures in [*report["by_kind"].items(), ("all", report["overall"])]:
         cpu, error_px = figures["cpu_ms"], figures["median_error_px"]
         lines.append(
             f"{name:<14} {figures['clips']:>5}  {error_px!s:>8}  {figures['last_frame_error_px']!s:>7}  "
             f"{figures['kept']:.2f}  {figures['noticed_in_time']:>7} of {figures['occlusions']:<8}  "
-            f"{figures['wrong_clips']:>5}  {cpu['p50']:.1f} / {cpu['p95']:.1f}"
+            f"{figures['wrong_clips']:>5}  {figures['far_clips']:>3}  {cpu['p50']:.1f} / {cpu['p95']:.1f}"
         )
     for name, bar in report["bars"].items():
         lines.append(f"{'met    ' if bar['ok'] else 'NOT met'} {name}: {bar['measured']} (bar {bar['limit']})")
@@ -143,7 +143,7 @@ def _simulate(folder: Path, request: TrackingRequest) -> None:
 
 def _badness(score: ClipScore) -> float:
     error_px = float(np.median(score.errors_px)) if score.errors_px else 0.0
-    return error_px + 100.0 * (score.wrong_at is not None) + 40.0 * (1 - score.kept)
+    return error_px + 100.0 * (score.wrong_at is not None) + 50.0 * (score.far_at is not None) + 40.0 * (1 - score.kept)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=64, help="how many; the four kinds in turn (64)")
     parser.add_argument("--seed", type=int, default=0, help="of the clips; another seed needs another folder")
     parser.add_argument("--late", type=int, default=0, metavar="FRAMES", help="the answer comes so much later (0)")
-    parser.add_argument("--posed", action="store_true", help="tell the tracker where the camera is: places are held")
+    parser.add_argument("--posed", action="store_true", help="tell where the camera is: places are held")
     parser.add_argument("--json", action="store_true", help="print the report as one line")
     options = parser.parse_args(arguments)
     try:

@@ -5,7 +5,7 @@ Counted is only what a robot would act on: the published pixel, and the word "tr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edge_runtime.records import Target
 
 HIDDEN_FRAMES = 5  # a target hidden for fewer in a row was not occluded
 GRACE_FRAMES = 5  # that a tracker may take to notice
-WRONG_PX = 25.0  # farther from the target than this is a wrong place, even on the right thing
+FAR_PX = 25.0  # farther from the target than this is a wrong place; on the right thing it is counted apart
 NEAR_PX = 3  # the target's own pixels may be so far from the published one: masks end at outlines
 
 MEDIAN_ERROR_PX, OCCLUSION_FRAMES, WRONG_SHARE = 4.0, 5, 0.05
@@ -33,9 +33,10 @@ class ClipScore:
     reason: str | None
     hidden_at: int | None  # first frame of the first occlusion
     noticed_after: int | None  # frames from there until lost was said; None: never, or no occlusion
-    wrong_at: int | None  # first frame that says tracking at a wrong place
+    wrong_at: int | None  # first frame that says tracking on another thing, or far from a free place
+    far_at: int | None  # the same on the right thing, but far from the point
     position_error_m: float | None  # median, in the camera frame
-    cpu_ms: tuple[float, ...]  # of each frame, the answer's own included
+    cpu_ms: tuple[float, ...]  # of each frame until lost: afterwards there is nothing to do; the answer's own included
     wall_ms: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +52,7 @@ class ClipScore:
             "hidden_at": self.hidden_at,
             "noticed_after": self.noticed_after,
             "wrong_at": self.wrong_at,
+            "far_at": self.far_at,
             "position_error_m": None if self.position_error_m is None else round(self.position_error_m, 4),
             "cpu_ms": round(float(np.mean(self.cpu_ms)), 2),
         }
@@ -82,10 +84,11 @@ def score_clip(
         reason=None if lost_at is None else targets[lost_at].reason,
         hidden_at=hidden_at,
         noticed_after=None if noticed is None or hidden_at is None else noticed - hidden_at,
-        wrong_at=next((i for i in range(first, len(targets)) if _is_wrong(clip, targets[i], i)), None),
+        wrong_at=next((i for i in range(first, len(targets)) if _fault(clip, targets[i], i) == "wrong"), None),
+        far_at=next((i for i in range(first, len(targets)) if _fault(clip, targets[i], i) == "far"), None),
         position_error_m=_position_error(clip, targets, seen),
-        cpu_ms=tuple(cpu_ms),
-        wall_ms=tuple(wall_ms),
+        cpu_ms=tuple(cpu_ms[: None if lost_at is None else lost_at + 1]),
+        wall_ms=tuple(wall_ms[: None if lost_at is None else lost_at + 1]),
     )
 
 
@@ -130,6 +133,7 @@ def _figures(scores: Sequence[ClipScore], fps: float) -> dict[str, Any]:
         "occlusions": len(hidden),
         "noticed_in_time": sum(_in_time(score) for score in hidden),
         "wrong_clips": wrong,
+        "far_clips": sum(score.far_at is not None and score.wrong_at is None for score in scores),
         "wrong_share": round(wrong / len(scores), 4),
         "cpu_ms": {"p50": _rounded(np.median(cpu_ms)), "p95": _rounded(np.percentile(cpu_ms, 95))},
         "frames_per_s": _rounded(1000.0 / max(float(np.mean(cpu_ms)), 1e-6)),
@@ -153,17 +157,19 @@ def _position_error(clip: TrackingClip, targets: Sequence[Target], seen: Sequenc
     return float(np.median(errors)) if errors else None
 
 
-def _is_wrong(clip: TrackingClip, target: Target, index: int) -> bool:
-    """Whether "tracking" is said at a place that is not the target's, but for the time it takes to notice."""
+def _fault(clip: TrackingClip, target: Target, index: int) -> Literal["wrong", "far"] | None:
+    """Whether "tracking" is said on another thing or far from the point, but for the time it takes to notice."""
     if target.px is None:
-        return False
+        return None
     since = next((k for k in range(index + 1) if clip.frames[index - k].visible), index + 1)
     if 0 < since <= GRACE_FRAMES:
-        return False
+        return None
     u, v = target.px
     near = clip.mask(index)[max(v - NEAR_PX, 0) : v + NEAR_PX + 1, max(u - NEAR_PX, 0) : u + NEAR_PX + 1]
     away = float(np.hypot(*np.subtract(target.px, clip.frames[index].px)))
-    return not bool((near == clip.label).any()) or away > WRONG_PX
+    if not bool((near == clip.label).any()) or (clip.is_place and away > FAR_PX):
+        return "wrong"
+    return "far" if away > FAR_PX else None
 
 
 def _in_time(score: ClipScore) -> bool:

@@ -70,6 +70,7 @@ class Tracker:
         self._follower: Follower | None = None
         self._answered_ns, self._answer_confidence = 0, 0.0
         self._newest: TrackView | None = None
+        self._why_lost = "no answer yet"
 
     @property
     def is_tracking(self) -> bool:
@@ -95,7 +96,7 @@ class Tracker:
         if self._kept and frame.id != self._kept[0].frame.id:
             self._keep(view)
         if self._follower is None:
-            return self._lost(view, "no answer yet")
+            return self._lost(view, self._why_lost)
         return self._told(self._follower.step(view), view)
 
     def seed(
@@ -110,7 +111,8 @@ class Tracker:
             frame_id: the frame the answer is about, as given to `ask_about`.
             point_px: column and row.
             confidence: of the answer, 0 to 1.
-            place: whether it is a free place; None: found out from depth.
+            place: whether it is a free place, to be held where the camera's pose is known; None: found out from depth,
+                and not held, because a flat thing looks like a place.
         """
         kept, self._kept = self._kept, []
         if not kept or kept[0].frame.id != frame_id:
@@ -129,7 +131,7 @@ class Tracker:
 
     def clear(self) -> None:
         """Forget the target, for a question that was changed or cancelled."""
-        self._follower, self._kept = None, []
+        self._follower, self._kept, self._why_lost = None, [], "no answer yet"
 
     # --- frames ---------------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Tracker:
         if sighting.px is None or confidence < self._settings.least_confidence:
             reason = sighting.reason or "too long ago"
             if self._follower is not None and (self._follower.lost is not None or sighting.px is not None):
-                self._follower = None
+                self._follower, self._why_lost = None, reason
             return self._lost(view, reason)
         u, v = (round(float(x)) for x in sighting.px)
         return Target(

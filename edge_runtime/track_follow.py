@@ -82,12 +82,14 @@ class Follower:
     Args:
         view: the frame the answer is about.
         point_px: [2] the answer.
-        place: whether it is a free place; None: found out from depth.
+        place: whether it is a free place, to be held where the camera's pose is known; None: found out from depth, and
+            not held.
     """
 
     def __init__(self, view: TrackView, point_px: F64, *, place: bool | None = None) -> None:
         support = find_support(view, point_px, place=place)
         self.is_place, self._place = support.is_place, place
+        self._hold = bool(place)  # only where the caller knows: a flat thing looks like a place, and may be moved
         self.has_depth = support.target_m is not None
         self._uses_around = self.has_depth and not self.is_place
         self._radius_px = support.radius_px
@@ -104,6 +106,8 @@ class Follower:
         self._last = view  # in which the points were last seen
         self.lost: str | None = None
         self._renew(view, self._seed_px)
+        if self.has_depth and not self.is_place and self.point_count < SCARCE_POINTS:
+            self._rest_with_surroundings(view)
 
     @property
     def point_count(self) -> int:
@@ -137,7 +141,7 @@ class Follower:
 
     def _held_pose(self, view: TrackView) -> F64 | None:
         """Where the seed's camera frame is now, for a place whose robot knows where its camera is."""
-        if not (self.is_place and self.has_depth) or self._seed_base is None or view.base_from_camera is None:
+        if not (self._hold and self.has_depth) or self._seed_base is None or view.base_from_camera is None:
             return None
         return np.linalg.inv(view.base_from_camera) @ self._seed_base
 
@@ -219,6 +223,12 @@ class Follower:
         """Guesses outside the picture would make the searched part huge."""
         return np.clip(guess, 0, np.array([view.lens.width - 1, view.lens.height - 1], np.float32))
 
+    def _rest_with_surroundings(self, view: TrackView) -> None:
+        """A thing without corners of its own is taken to stand still; if it does not, depth and colour will tell."""
+        self._place, self._uses_around = True, False
+        self._points = self._points.only(np.zeros(len(self._points.px), bool))
+        self._renew(view, self._seed_px)
+
     def _few(self) -> bool:
         own, waited = self.point_count, self._since_renewal
         few = own < FEW_POINTS or (self._uses_around and len(self._points.px) - own < FEW_AROUND)
@@ -228,7 +238,8 @@ class Follower:
         """Look for corners on the target as it is now; old points stay, new ones keep away from them."""
         self._since_renewal = 0
         support = find_support(view, px, place=self._place)
-        if self.has_depth and (support.target_m is None or support.is_place != self.is_place):
+        expected = self.is_place if self._place is None else support.is_place
+        if self.has_depth and (support.target_m is None or support.is_place != expected):
             return
         taken = np.zeros(support.where.shape, bool)
         for u, v in np.round(self._points.px).astype(int) - np.array(support.corner_px):

@@ -1,5 +1,6 @@
 """Scores of tracked clips against cases worked out by hand, clips refused for what they lack, and the whole command."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -97,10 +98,16 @@ def test_losing_a_target_in_view_costs_kept_but_is_not_wrong(clip: TrackingClip)
     assert (score.kept, score.lost_at, score.wrong_at) == (0.5, 6, None)
 
 
-@pytest.mark.parametrize(("shift_px", "wrong_at"), [(20.0, None), (26.0, 7), (60.0, 7)])
-def test_another_thing_and_a_far_place_are_wrong(clip: TrackingClip, shift_px: float, wrong_at: int | None) -> None:
-    """20 px aside is still the card, 26 px is too far though near it, 60 px is the board."""
-    assert scored(clip, told(clip, 12, shift_px=shift_px, shifted_from=7)).wrong_at == wrong_at
+@pytest.mark.parametrize(("shift_px", "wrong_at", "far_at"), [(20.0, None, None), (26.0, None, 7), (60.0, 7, None)])
+def test_another_thing_is_wrong_and_the_far_side_of_the_same_is_far(
+    clip: TrackingClip, shift_px: float, wrong_at: int | None, far_at: int | None
+) -> None:
+    """20 px aside is the card, 26 px its rim and far, 60 px the board; for a free place all that is far is wrong."""
+    targets = told(clip, 12, shift_px=shift_px, shifted_from=7)
+    score = scored(clip, targets)
+    assert (score.wrong_at, score.far_at) == (wrong_at, far_at)
+    place = scored(dataclasses.replace(clip, is_place=True), targets)
+    assert (place.wrong_at, place.far_at) == (wrong_at or far_at, None)
 
 
 def test_bars_say_what_was_met(clip: TrackingClip) -> None:

@@ -204,7 +204,7 @@ def test_a_free_place_on_a_plain_board_is_held_where_the_camera_is_known() -> No
         frame = stage_frame(dataclasses.replace(camera_moving(index), plain=True, card_m=None), index)
         if index == 0:
             follower.ask_about(frame, base_from_camera(0))
-            follower.seed(0, PLACE_PX)
+            follower.seed(0, PLACE_PX, place=True)
         target = follower.update(frame, base_from_camera(index))
         assert target.px is not None
         assert np.hypot(*(np.array(target.px) - place_in_picture(index))) < 1.0
