@@ -8,7 +8,6 @@ if something was found.
 
 import argparse
 import contextlib
-import importlib
 import importlib.util
 import re
 import subprocess
@@ -26,8 +25,6 @@ from hardware.child import start_module
 
 _LONGEST_INPUT = 64 * 1024
 _LIMITS = ServeLimits(pixels=4_000_000)  # more pixels only make it slower
-_MEMORY_MIB = 3072
-_SLOWEST_S = 20
 _GOOD = good_png()
 
 
@@ -46,26 +43,6 @@ def decode(data: bytes) -> None:
                     depth_png(view.depth)
 
 
-def fuzz(folder: Path, seconds: int) -> None:
-    """Run the fuzzer in this process; it ends the process itself."""
-    atheris = importlib.import_module("atheris")  # of an extra that no other module needs
-    with atheris.instrument_imports(include=["PIL", "numpy.lib"]):
-        import PIL.BmpImagePlugin
-        import PIL.GifImagePlugin
-        import PIL.JpegImagePlugin
-        import PIL.PngImagePlugin
-        import PIL.PpmImagePlugin
-        import PIL.TiffImagePlugin
-        import PIL.WebPImagePlugin  # noqa: F401
-    atheris.instrument_func(decode)
-    flags = [
-        f"-max_total_time={seconds}", f"-max_len={_LONGEST_INPUT}", f"-rss_limit_mb={_MEMORY_MIB}",
-        f"-timeout={_SLOWEST_S}", f"-artifact_prefix={folder}/found-", "-print_final_stats=1", str(folder / "seeds"),
-    ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *flags], decode)
-    atheris.Fuzz()
-
-
 def seeds(folder: Path) -> int:
     """Write the inputs to start from; how many."""
     folder.mkdir()
@@ -80,11 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/serve-fuzz"), help="where what was found is kept")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
-    if flags.child is not None:
-        fuzz(flags.child, flags.seconds)
-        return 0
     if importlib.util.find_spec("atheris") is None:
         say("fuzzing needs atheris: pip install 'roborefer-edge[fuzz]'")
         return ConfigError.exit_code
@@ -94,7 +67,7 @@ def main() -> int:
     log = folder / "log.txt"
     with log.open("wb") as written:
         child = start_module(
-            "bench.serve_fuzz", "--child", str(folder), "--seconds", str(flags.seconds),
+            "bench.serve_fuzz_child", str(folder), str(flags.seconds),
             stdout=subprocess.DEVNULL, stderr=written,
         )  # fmt: skip
         status = child.wait(flags.seconds + 120)
