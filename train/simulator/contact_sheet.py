@@ -45,7 +45,8 @@ def contact_sheet(seed: int, *, count: int = COLUMNS * ROWS, held_out: bool = Fa
 
 def depth_picture(depth_m: npt.NDArray[np.float32], near_m: float, far_m: float) -> U8:
     """Depth [H, W] as colours [H, W, 3]: near is bright, holes are black."""
-    share = np.clip((far_m - np.nan_to_num(depth_m, nan=far_m)) / (far_m - near_m), 0, 1)
+    nearness = 1 / np.nan_to_num(depth_m, nan=far_m)
+    share = np.clip((nearness - 1 / far_m) / (1 / near_m - 1 / far_m), 0, 1)
     colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     return np.where(np.isnan(depth_m)[..., None], 0, colours).astype(np.uint8)
 
@@ -61,7 +62,7 @@ def _cell(sample: Sample, seed: int, index: int) -> Image.Image:
     cell = Image.new("RGB", (VIEW[0], VIEW[1] + THUMB[1] + CAPTION_PX), PAPER)
     cell.paste(Image.fromarray(sample.rgb), (0, 0))
     on_table = sample.depth_m[graph.instance_mask >= 0]
-    near, far = float(np.percentile(on_table, 1)) * 0.92, float(np.percentile(on_table, 99)) * 1.15
+    near, far = float(np.percentile(on_table, 1)) * 0.92, float(np.percentile(sample.depth_m, 98))
     noisy = noisy_depth(sample.depth_m, rng_of(seed, 10_000 + index))
     thumbs = [
         depth_picture(sample.depth_m, near, far),

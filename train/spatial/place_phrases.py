@@ -1,4 +1,4 @@
-"""How people name places: free areas, directions from a thing, parts of the table. Data only, slots as in phrasebook."""
+"""How people name places: free areas, directions from a thing, parts of the table. Data; slots as in phrasebook."""
 
 from train.spatial.phrasebook import Wordings
 from train.spatial.relations import Relation
