@@ -15,6 +15,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.provider_check import ProviderVerdict, prove_providers
 from hardware.child import run_module
+from hardware.health import facts, troubles
 from hardware.probe import Board, Memory, probe_board, probe_memory
 
 # Loading a bundle maps its weights; beside them a runtime needs about this much (design: issue budgets).
@@ -63,7 +64,7 @@ class DoctorReport:
         return {
             "kind": "doctor",
             "ok": self.ok,
-            "board": board | {f"library {name}": v for name, v in self.libraries.items()},
+            "board": board | facts() | {f"library {name}": v for name, v in self.libraries.items()},
             "memory_mib": {"total": self.memory.total_mib, "available": self.memory.available_mib},
             "bundle": asdict(self.bundle),
             "providers": [asdict(p) for p in self.providers],
@@ -169,4 +170,5 @@ def _warnings(
         )
     if not camera.ok:
         found.append(Advice(f"no live camera: {camera.detail}", _camera_fix(camera)))
+    found.extend(Advice(trouble.what, trouble.fix) for trouble in troubles())
     return found

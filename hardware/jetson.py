@@ -63,9 +63,8 @@ class JetsonTelemetry:
         )
 
     def _gpu_mhz(self) -> float | None:
-        folder = self._root / "sys/class/devfreq"
-        found = (gpu for name in _GPU_NAMES for gpu in entries(folder, name))
-        return next((hz * 1e-6 for gpu in found if (hz := read_int(gpu / "cur_freq")) is not None), None)
+        gpu = gpu_folder(self._root)
+        return None if gpu is None else scaled(read_int(gpu / "cur_freq"), 1e-6)
 
     def _emc_mhz(self) -> float | None:
         clocks = (read_int(self._root / name) for name in _EMC_CLOCKS)
@@ -95,6 +94,12 @@ def module_power_w(chips: list[Path]) -> float | None:
         if name in _TOTAL_RAILS:
             return watts
     return sum(watts for _, watts in rails) if rails else None
+
+
+def gpu_folder(root: Path) -> Path | None:
+    """Where the kernel keeps the GPU's clocks; None: nowhere that is known."""
+    folder = root / "sys/class/devfreq"
+    return next((gpu for name in _GPU_NAMES for gpu in entries(folder, name)), None)
 
 
 def power_mode(root: Path) -> PowerMode | None:
