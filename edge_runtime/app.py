@@ -16,19 +16,26 @@ from edge_runtime.annotate import annotated, check_picture_path, write_picture
 from edge_runtime.bundle import default_bundle
 from edge_runtime.check import CheckReport, check_bundle
 from edge_runtime.doctor import examine
-from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer
+from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer, StorageError
 from edge_runtime.image_files import read_depth, read_image
 from edge_runtime.loop import Ended, LiveLoop, LoopLimits, LoopSummary
 from edge_runtime.picture_sheet import PictureSheet
 from edge_runtime.pipeline import Pipeline, Referrer
-from edge_runtime.publish import JsonLinesSink, Sink, open_sink
-from edge_runtime.records import Answer, View
+from edge_runtime.publish import JsonLinesSink, open_sink
+from edge_runtime.publish.base import FrameSink, Sink
+from edge_runtime.publish.frame_tap import FrameTap
+from edge_runtime.publish.named import STDOUT_NAMES, is_file, queued
+from edge_runtime.publish.queued import QueuedSink
+from edge_runtime.records import F64, Answer, View
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import EndOfRecording
 from hardware.camera.open import open_camera, open_recorder
 from hardware.geometry import Intrinsics, read_intrinsics
 
 _log = logging.getLogger(__name__)
+
+# A recording that is played back waits so long for a slow sink, and every run so long for its last records.
+SINK_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -156,23 +163,29 @@ def run(request: RunRequest, model: ModelChoice) -> None:
     limits = LoopLimits(max_answers=request.max_answers, frame_timeout_ms=request.frame_timeout_ms)
     base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
     with contextlib.ExitStack() as stack:
-        sinks = list(_open_sinks(request, stack))
+        camera = FrameTap(open_camera(request.camera))
+        sinks = list(_open_sinks(request, stack, camera, base_from_camera))
         referrer: Referrer = stack.enter_context(model.open())
         if request.out is not None:
             referrer = sheet = PictureSheet(referrer)
             stack.callback(_write_sheet, sheet, request.out, as_json=request.as_json)  # however the run ends
-        camera = stack.enter_context(open_camera(request.camera))
+        stack.enter_context(camera)
+        for sink in sinks:
+            sink.wait_for_room_s = 0.0 if camera.info.live else SINK_PATIENCE_S
         loop = LiveLoop(camera, referrer, sinks, limits=limits, base_from_camera=base_from_camera)
-        summary = _run_to_the_end(loop, request)
+        summary = _run_to_the_end(loop, request, sinks)
     if summary.answers and not summary.valid_answers:
         raise NoValidAnswer(f"none of {summary.answers} answers was valid")
+    _insist_on_files(sinks)
 
 
-def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
+def _run_to_the_end(loop: LiveLoop, request: RunRequest, sinks: list[QueuedSink]) -> LoopSummary:
     """Run the loop; its summary is the last line however it ends."""
     ended: Ended = "failed"
     try:
         ended = loop.run(*request.texts, raw_prompt=request.raw_prompt)
+        for sink in sinks:
+            sink.drain(SINK_PATIENCE_S)
     except CameraError:
         ended = "camera_lost"
         raise
@@ -180,12 +193,31 @@ def _run_to_the_end(loop: LiveLoop, request: RunRequest) -> LoopSummary:
         ended = "interrupted"
         raise
     finally:
+        for sink in sinks:
+            sink.close()
         summary = loop.summary(ended)
-        if request.as_json or any(spec == "jsonl" for spec in request.sinks):
-            terminal.say_json(summary.to_json())
-        else:
-            terminal.show_summary(summary)
+        if not any(sink.is_stuck and sink.name in STDOUT_NAMES for sink in sinks):
+            _say_summary(summary, request, sinks)
     return summary
+
+
+def _say_summary(summary: LoopSummary, request: RunRequest, sinks: list[QueuedSink]) -> None:
+    if request.as_json or "jsonl" in request.sinks:
+        terminal.say_json({**summary.to_json(), "sinks": {sink.name: sink.counts.to_json() for sink in sinks}})
+    else:
+        terminal.show_summary(summary)
+
+
+def _insist_on_files(sinks: list[QueuedSink]) -> None:
+    """A run survives a disk that is full, but whoever asked for a file has to know that it is not whole.
+
+    Raises:
+        StorageError: Records are missing in a file.
+    """
+    for sink in sinks:
+        missing = sink.counts.failed + sink.counts.dropped
+        if missing and is_file(sink.name):
+            raise StorageError(f"{sink.name} lacks {missing} of {missing + sink.counts.written} records; see the log")
 
 
 def _write_sheet(sheet: PictureSheet, out: Path, *, as_json: bool) -> None:
@@ -197,13 +229,17 @@ def _write_sheet(sheet: PictureSheet, out: Path, *, as_json: bool) -> None:
         terminal.say(f"picture: {out}")
 
 
-def _open_sinks(request: RunRequest, stack: contextlib.ExitStack) -> Iterator[Sink]:
-    """The named sinks; without any, lines for a program or for a person, as asked."""
-    named = [open_sink(spec) for spec in request.sinks]
-    to_stdout = any(isinstance(s, JsonLinesSink) and s.path is None for s in named)
-    if not to_stdout:
-        named.append(JsonLinesSink() if request.as_json else terminal.PersonSink())
-    for sink in named:
+def _open_sinks(
+    request: RunRequest, stack: contextlib.ExitStack, camera: FrameTap, base_from_camera: F64 | None
+) -> Iterator[QueuedSink]:
+    """The named sinks, each behind its queue; and if none of them prints, lines for a program or for a person."""
+    named: list[tuple[str, Sink | FrameSink]] = [
+        (spec, open_sink(spec, base_from_camera=base_from_camera)) for spec in request.sinks
+    ]
+    if "jsonl" not in request.sinks:
+        named.append(("jsonl", JsonLinesSink()) if request.as_json else ("person", terminal.PersonSink()))
+    for name, opened in named:
+        sink = queued(opened, name, camera.frame)
         stack.callback(sink.close)
         yield sink
 

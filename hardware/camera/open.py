@@ -7,7 +7,7 @@ from hardware.camera.base import FrameSource, Recorder
 from hardware.camera.stream import StreamCamera
 from hardware.errors import CameraNotFound
 
-CHOICES = "realsense, realsense:SERIAL, software, software:FOLDER, a .db3 or .bag file, a replay folder"
+CHOICES = "realsense, realsense:SERIAL, software, software:FOLDER, a .db3, .bag or .mcap file, a replay folder"
 RECORDING_SUFFIXES = (".db3", ".bag")
 
 
@@ -17,7 +17,7 @@ def open_camera(
     """Choose the camera a user named. It is opened by its `with` block.
 
     Args:
-        spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3 or .bag file, or a replay folder. `software` alone
+        spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3, .bag or .mcap file, a replay folder. `software` alone
             plays the shipped clip round and round, as a camera that never ends.
         realtime: play at the recorded pace, so that slow readers lose frames. The default is False for
             recordings, which then give every frame, and True for the software camera, which plays a live one.
@@ -35,6 +35,10 @@ def open_camera(
     path = Path(spec)
     if path.suffix.lower() in RECORDING_SUFFIXES and not path.is_dir():
         return _recording(path, realtime=bool(realtime))
+    if path.suffix.lower() == ".mcap" and path.is_file():
+        from hardware.camera.mcap_replay import McapSource
+
+        return StreamCamera(McapSource(path))
     if spec and path.is_dir():
         return StreamCamera(_folder(path, realtime=bool(realtime), loop=loop))
     raise CameraNotFound(f"no camera {spec!r}: neither a kind of camera nor a file or folder; known are {CHOICES}")

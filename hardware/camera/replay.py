@@ -201,14 +201,19 @@ def read_geometry(path: Path) -> Geometry:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return _geometry(data)
+        return geometry_of(data)
     except OSError as error:
         raise FrameInvalid(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise FrameInvalid(f"{path}: {error}") from error
 
 
-def _geometry(data: Any) -> Geometry:
+def geometry_of(data: Any) -> Geometry:
+    """The object of intrinsics.json.
+
+    Raises:
+        ValueError: a name is missing, or the numbers are no camera's.
+    """
     if not isinstance(data, dict) or not {"rgb", "depth", "depth_unit_m"} <= data.keys():
         raise ValueError("needed are rgb, depth, depth_unit_m and, if depth is not registered, depth_from_rgb")
     unit = data["depth_unit_m"]

@@ -23,7 +23,9 @@ def test_base_install_is_small_and_has_no_framework() -> None:
     assert names & NOT_ON_A_ROBOT == set()
 
 
-@pytest.mark.parametrize("extra", [None, "realsense", "serve", "export", "train", "nf4", "fuzz", "quantize", "bench", "dev"])
+@pytest.mark.parametrize(
+    "extra", [None, "realsense", "serve", "export", "train", "nf4", "fuzz", "quantize", "bench", "dev"]
+)
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
 def test_every_dependency_is_pinned_once_within_its_range(python: str, extra: str | None) -> None:
     markers = {name: str(value) for name, value in default_environment().items()}

@@ -1,5 +1,6 @@
 """How a verb leaves: interrupted recordings are kept, output that ends is no traceback, summaries tell the truth."""
 
+import contextlib
 import json
 import os
 import signal
@@ -87,10 +88,16 @@ def test_a_camera_fault_is_named_in_the_summary(shell: Shell, clip: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_any_other_failure_is_called_one(shell: Shell, clip: Path) -> None:
+def test_a_sink_on_a_full_disk_is_survived_and_said(shell: Shell, clip: Path) -> None:
     outcome = shell("run", "the cup", "--camera", clip, "--sink", "jsonl:/dev/full", "--json")
     assert outcome.code == 4
-    assert outcome.last_json["ended"] == "failed"
+    assert "jsonl:/dev/full lacks 3 of 3 records" in outcome.err
+    keeps_schema(outcome.last_json, "run")
+    assert (outcome.last_json["ended"], outcome.last_json["answers"]) == ("end_of_replay", 3)
+    assert outcome.last_json["sinks"] == {
+        "jsonl:/dev/full": {"written": 0, "dropped": 0, "failed": 3},
+        "jsonl": {"written": 3, "dropped": 0, "failed": 0},
+    }
 
 
 def test_json_on_standard_output_ends_with_json(shell: Shell, clip: Path) -> None:
@@ -117,6 +124,37 @@ def test_a_reader_that_has_read_enough_is_no_error(clip: Path) -> None:
     assert run.wait(timeout=60) == 0
     assert "Traceback" not in run.stderr.read()
     run.stderr.close()
+
+
+def test_output_that_nobody_reads_does_not_keep_a_run_from_leaving(clip: Path) -> None:
+    """A pipe that is full: the loop goes on, and SIGTERM ends it in good order."""
+    pytest.importorskip("pyrealsense2")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    camera = f"software:{clip}"
+    run = subprocess.Popen(
+        [*PROGRAM, "-v", "run", "the cup", "--camera", camera, "--json", "--sink", f"jsonl:{clip.parent / 'a.jsonl'}"],
+        cwd=REPOSITORY,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    deadline = time.monotonic() + 60
+    written = clip.parent / "a.jsonl"
+    while not (written.exists() and written.read_bytes().count(b"\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=60)
+    os.close(reading)
+    assert written.read_bytes().count(b"\n") >= 2
+    assert "jsonl hangs and is left behind" in said
+    assert "Fatal Python error" not in said
+    assert run.returncode in (0, 130)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -1,4 +1,4 @@
-"""Sinks: where the loop's records go."""
+"""Records as lines of JSON, to standard output or a file."""
 
 import errno
 import json
@@ -7,21 +7,10 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from edge_runtime.errors import ConfigError
 from edge_runtime.stdout import write_line
 from hardware.storage import storage_errors
-
-
-class Sink(Protocol):
-    """Takes one record after another; records are JSON objects with a `kind`."""
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Publish one record."""
-
-    def close(self) -> None:
-        """Flush and release whatever is held."""
 
 
 class JsonLinesSink:
@@ -86,16 +75,3 @@ def _write_some(file: FileIO, data: bytes) -> int:
     if count := file.write(data):
         return count
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def open_sink(spec: str) -> Sink:
-    """The sink named on the command line: `jsonl` (standard output) or `jsonl:PATH`.
-
-    Raises:
-        ConfigError: An unknown sink.
-        StorageError: The file cannot be opened.
-    """
-    kind, _, where = spec.partition(":")
-    if kind != "jsonl":
-        raise ConfigError(f"unknown sink {spec!r}; available: jsonl (standard output), jsonl:PATH")
-    return JsonLinesSink(Path(where) if where else None)

@@ -1,0 +1,133 @@
+"""A live view in Rerun: picture, depth, the points in the picture and in space, and what was said.
+
+Sends to a viewer that listens (`rerun` on a laptop), or writes a .rrd file. It connects outwards only: nothing on the
+robot listens for it.
+"""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import ConfigError, DeviceError, StorageError
+from edge_runtime.publish.base import shown_points, shown_text
+from edge_runtime.records import F64
+from hardware.frame import Frame
+
+APPLICATION = "roborefer_edge"
+VIEWER = "127.0.0.1:9876"
+JPEG_QUALITY = 80  # a tenth of the bytes over the robot's radio
+POINT_PX, POINT_M = 6.0, 0.01
+PROBE_S = 0.5
+
+
+class RerunSink:
+    """Logs each record, and the frame it is about.
+
+    Args:
+        viewer: HOST or HOST:PORT of a viewer that listens; None: see `path`.
+        path: A .rrd file instead.
+        base_from_camera: float64 [4, 4], if known.
+
+    Raises:
+        ConfigError: The extra `viz` is not installed.
+        StorageError: The file cannot be opened.
+    """
+
+    def __init__(
+        self, viewer: str | None = VIEWER, *, path: Path | None = None, base_from_camera: F64 | None = None
+    ) -> None:
+        try:
+            import rerun
+        except ImportError as error:
+            raise ConfigError("the sink rerun needs an extra: pip install 'roborefer-edge[viz]'") from error
+        self._rerun = rerun
+        self._stream = rerun.RecordingStream(APPLICATION)
+        self._base_from_camera = base_from_camera
+        self._frame_id: int | None = None
+        self._to_connect: tuple[str, int] | None = None
+        if path is not None:
+            self._open_file(path)
+            self._log_place()
+        else:
+            host, _, port = (viewer or VIEWER).partition(":")
+            port = port or VIEWER.rpartition(":")[2]
+            if not port.isdigit():
+                raise ConfigError(f"rerun sinks are rerun:HOST[:PORT] or rerun:PATH.rrd, got rerun:{viewer}")
+            self._to_connect = (host, int(port))
+
+    def write_with(self, record: dict[str, Any], frame: Frame | None) -> None:
+        """Log a record, and its frame if that was not logged yet.
+
+        Raises:
+            DeviceError: No viewer listens yet.
+        """
+        if self._to_connect is not None:
+            self._connect(*self._to_connect)
+        if frame is not None:
+            self._stream.set_time("camera", duration=frame.t_capture_ns * 1e-9)
+            if frame.id != self._frame_id:
+                self._log_frame(frame)
+        self._log_points(record)
+        self._stream.log("said", self._rerun.TextLog(shown_text(record)))
+
+    def close(self) -> None:
+        """Send what is on its way, for a moment; a viewer that is gone does not hold us.
+
+        Raises:
+            DeviceError: The viewer did not get everything.
+        """
+        if self._to_connect is not None:
+            return
+        try:
+            self._stream.flush(timeout_sec=0.5)
+            self._stream.disconnect()
+        except RuntimeError as error:
+            raise DeviceError(f"the viewer did not get everything: {error}") from error
+
+    def _connect(self, host: str, port: int) -> None:
+        """Connect once somebody listens: the library waits for seconds, at the end too, for a viewer that is not."""
+        try:
+            socket.create_connection((host, port), timeout=PROBE_S).close()
+        except OSError as error:
+            raise DeviceError(f"no viewer listens at {host}:{port} ({error}); start `rerun` there") from error
+        self._stream.connect_grpc(f"rerun+http://{host}:{port}/proxy")
+        self._to_connect = None
+        self._log_place()
+
+    def _open_file(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream.save(path)
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"cannot write {path}: {error}") from error
+
+    def _log_place(self) -> None:
+        rr = self._rerun
+        if self._base_from_camera is not None:
+            place = rr.Transform3D(translation=self._base_from_camera[:3, 3], mat3x3=self._base_from_camera[:3, :3])
+            self._stream.log("base/camera", place, static=True)
+
+    def _log_frame(self, frame: Frame) -> None:
+        rr, k = self._rerun, frame.rgb_intrinsics
+        self._frame_id = frame.id
+        lens = rr.Pinhole(
+            focal_length=(k.fx, k.fy), principal_point=(k.cx, k.cy), width=k.width, height=k.height,
+            camera_xyz=rr.ViewCoordinates.RDF,
+        )  # fmt: skip
+        self._stream.log("base/camera/image", lens)
+        self._stream.log("base/camera/image/rgb", rr.Image(frame.rgb).compress(jpeg_quality=JPEG_QUALITY))
+        depth = rr.DepthImage(np.asarray(frame.depth_raw), meter=1.0 / frame.depth_unit_m)
+        aligned = frame.depth_is_aligned
+        self._stream.log("base/camera/image/depth" if aligned else "depth", depth)
+
+    def _log_points(self, record: dict[str, Any]) -> None:
+        rr, points = self._rerun, shown_points(record)
+        colors = [(int(255 * (1 - p.confidence)), int(255 * p.confidence), 50) for p in points]
+        pixels = [p.px for p in points]
+        self._stream.log("base/camera/image/points", rr.Points2D(pixels, colors=colors, radii=POINT_PX))
+        places = [(p.camera_m, color) for p, color in zip(points, colors, strict=True) if p.camera_m is not None]
+        self._stream.log(
+            "base/camera/points", rr.Points3D([m for m, _ in places], colors=[c for _, c in places], radii=POINT_M)
+        )
