@@ -20,9 +20,9 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c co
 # are right for these instructions; `python -m train.simulator.clip $(CLIP) --seed N --list` shows what can be asked.
 CLIP := models/nano/demo
 CLIP_SEED := 21
-INSTRUCTIONS := "Point to the blue cup." \
-	"Point to the purple shoe nearest to the cup." \
-	"Point to the free spot in between the yellow shoe and the toy plane."
+INSTRUCTIONS := "Point to the green toy plane." \
+	"Point to the third shoe from the left." \
+	"Point to the clear space between the white flower pot and the yellow shoe."
 MAIN_JOB = $(BIN)/roborefer-edge run --camera $(CLIP) --out runs/demo.png $(INSTRUCTIONS)
 
 .PHONY: help demo demo-clip train-nano ship-nano test test-slow test-all check check-wheels readme wheel clean

@@ -22,7 +22,7 @@ def rows_of(segments: Sequence[DecoderSegment]) -> list[Row]:
             rows += [(token, 1) for token in segment.ids.tolist()]
         else:
             data = np.ascontiguousarray(segment.embeds)
-            rows.append((hashlib.blake2b(data, digest_size=16).digest(), len(data)))
+            rows.append((hashlib.blake2b(data.data, digest_size=16).digest(), len(data)))
     return rows
 
 

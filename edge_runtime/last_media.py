@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.records import F32, DepthPart, ImagePart, MetricDepth, Part, ViewTiles
+from edge_runtime.records import F32, U8, DepthPart, ImagePart, MetricDepth, Part, ViewTiles
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ def key_of(parts: Sequence[Part]) -> bytes:
             _add(digest, "image", part.rgb)
         elif isinstance(part, DepthPart):
             depth = part.depth
-            is_metric = isinstance(depth, MetricDepth)
-            _add(digest, "metric" if is_metric else "relative", depth.depth_m if is_metric else depth.picture)
+            if isinstance(depth, MetricDepth):
+                _add(digest, "metric", depth.depth_m)
+            else:
+                _add(digest, "relative", depth.picture)
     return digest.digest()
 
 
-def _add(digest: "hashlib.blake2b", kind: str, array: np.ndarray) -> None:
+def _add(digest: "hashlib.blake2b", kind: str, array: F32 | U8) -> None:
     digest.update(f"{kind} {array.dtype} {array.shape} ".encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.ascontiguousarray(array).data)

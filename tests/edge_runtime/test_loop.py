@@ -149,6 +149,7 @@ def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path: Path) -> N
 
 def test_sinks_are_named_on_the_command_line(tmp_path: Path) -> None:
     sink = open_sink(f"jsonl:{tmp_path / 'a.jsonl'}")
+    assert isinstance(sink, JsonLinesSink)
     sink.write({"n": 1})
     sink.close()
     assert (tmp_path / "a.jsonl").read_text() == '{"n": 1}\n'

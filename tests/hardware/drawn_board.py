@@ -75,9 +75,8 @@ class Robot:
 
     def camera_from_board(self, stop: int) -> F64:
         """What the camera sees at a stop."""
-        hand = self.base_from_hand[stop]
-        if self.setup == "eye-to-hand":
-            hand = np.linalg.inv(hand)
+        base_from_hand = self.base_from_hand[stop]
+        hand = np.linalg.inv(base_from_hand) if self.setup == "eye-to-hand" else base_from_hand
         return np.linalg.inv(hand @ self.camera) @ self.board
 
 

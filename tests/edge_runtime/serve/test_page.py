@@ -76,7 +76,7 @@ def test_a_person_points_and_measures(
     page.keyboard.press("Enter")
     page.wait_for_selector("#points li")
     assert " m away" in page.inner_text("#said")
-    assert page.locator("#rgb-view .label").inner_text().endswith("%")
+    assert page.locator("#rgb-view .label").text_content().endswith("%")
     first = page.locator("#rgb-view circle").first.get_attribute("cx")
     page.focus("#rgb-view")
     page.keyboard.press("ArrowRight")
