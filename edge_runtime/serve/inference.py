@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -167,7 +168,9 @@ class InferenceThread:
             except Full:
                 raise self._busy() from None
             self._changed.notify_all()
-        job.future.add_done_callback(lambda done: self._forget(job) if done.cancelled() else None)
+        # A job that its own future held would be a circle, and its pictures would wait for the collector.
+        held = weakref.ref(job)
+        job.future.add_done_callback(lambda done: self._forget(held()) if done.cancelled() else None)
         if evicted is not None and evicted.future.set_running_or_notify_cancel():
             evicted.future.set_exception(self._busy())
         return job.future
@@ -183,9 +186,10 @@ class InferenceThread:
         seconds = self.retry_after_s
         return Busy(f"{self.in_house} questions are in line; try again in {seconds} s", retry_after_s=seconds)
 
-    def _forget(self, job: _Job) -> None:
-        with self._changed:
-            self._queue.remove(job.client, job)
+    def _forget(self, job: _Job | None) -> None:
+        if job is not None:
+            with self._changed:
+                self._queue.remove(job.client, job)
 
     # --- the thread -----------------------------------------------------------------------------------
 
@@ -195,14 +199,20 @@ class InferenceThread:
                 _warm_up(model.referrer)
                 self._facts = model.facts
                 _log.info("bundle %s is ready", model.facts.bundle)
-                while (job := self._next()) is not None:
-                    self._answer(job, model.referrer)
+                while self._answer_next(model.referrer):
                     _insist_on_use(model)
         except Exception as error:
             self.failure = error
         finally:
             self._refuse_the_rest()
             self._on_end()
+
+    def _answer_next(self, referrer: Referrer) -> bool:
+        """Wait for a question and answer it; False when told to stop. Nothing of it is held afterwards."""
+        job = self._next()
+        if job is not None:
+            self._answer(job, referrer)
+        return job is not None
 
     def _next(self) -> _Job | None:
         with self._changed:

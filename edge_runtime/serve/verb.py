@@ -1,6 +1,5 @@
 """`roborefer-edge serve`: bundle, token and address put together, until somebody interrupts."""
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,8 +56,6 @@ def serve(request: ServeRequest, *, say: Callable[[str], None]) -> None:
             on_end=lambda: server.stop(),  # noqa: PLW0108 - the server is made below
         )
         server = make_server(build_app(thread=thread, limits=request.limits, token=token), request.limits)
-        gc.collect()
-        gc.freeze()  # what is there now stays; without it in the sums, the rubbish of requests is found sooner
         thread.start()
         shown = f"[{host}]" if ":" in host else host
         say(f"listening on http://{shown}:{port} ({'token needed' if token else 'this machine only'})")

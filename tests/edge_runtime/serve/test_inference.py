@@ -1,6 +1,8 @@
 """The thread in front of the model: turns, deadlines, leaving, failures, going down. Time is a number here."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -188,6 +190,22 @@ def test_a_model_that_failed_for_good_ends_the_thread(gate: Gate) -> None:
         thread.ask("a", question("x"), deadline_s=9).result(20)
     wait_until(lambda: thread.state == "failed")
     assert thread.stop()
+
+
+def test_pictures_of_an_answered_question_go_without_a_collector(gate: Gate) -> None:
+    with running(gate) as thread:
+        gate.permits.release()
+        gc.collect()
+        gc.disable()
+        try:
+            asked = question("x")
+            pictures = weakref.ref(asked)
+            assert thread.ask("a", asked, deadline_s=9).result(20).answer.valid
+            wait_until(lambda: thread._busy_since_s is None)
+            del asked
+            wait_until(lambda: pictures() is None, limit_s=5.0)
+        finally:
+            gc.enable()
 
 
 def test_going_down_answers_what_is_begun_and_refuses_what_waits(gate: Gate) -> None:
