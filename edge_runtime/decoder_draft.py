@@ -2,8 +2,8 @@
 
 A step of decoding reads every weight once, whether for one token or for five. Between the digits of a point an answer
 holds no news (`, 0.`): these tokens are fed together with the digit before them, and where the model would have
-written something else, what was fed too much is taken back. The answer is the one that single steps give (Leviathan et
-al., "Fast inference from transformers via speculative decoding", 2023, with a template as the draft model).
+written something else, what was fed too much is taken back. The answer is that of single steps, to rounding (Leviathan
+et al., "Fast inference from transformers via speculative decoding", 2023, with a template as the draft model).
 
 A draft depends on the text so far and on nothing else, never on earlier questions: an answer must not.
 """
