@@ -18,6 +18,7 @@ from edge_runtime.records import I32
 TEMPLATES: Final = ("[(0.111, 0.222)]", "[(0.111, 0.222), (0.333, 0.444)]")
 LONGEST: Final = 8  # tokens of a draft
 _DIGIT_OF_FRACTION: Final = re.compile(r"(?<=\.)\d+")
+_IN_FRACTION: Final = re.compile(r"\.\d*$")
 
 
 class AnswerDrafts:
@@ -54,8 +55,8 @@ class AnswerDrafts:
         text = ""
         for token in tokens:
             piece = self._piece(token).decode("utf-8", "replace")
-            is_news = text.rpartition(".")[2][-1:].isdigit() and piece[:1].isdigit()  # a digit after a digit
-            if text and not is_news and not (text.endswith(".") and piece[:1].isdigit()):
+            is_news = _IN_FRACTION.search(text) and piece[:1].isdigit()
+            if text and not is_news:
                 self._next.setdefault(_place_in_point(text), token)
             text += piece
 

@@ -56,7 +56,6 @@ class InferenceWorker:
         max_tiles: Tile budget per picture; default: the manifest's.
         n_threads: Threads of each native library; default: theirs.
         limits: How long it may take.
-        module: Runs in the process.
     """
 
     def __init__(
@@ -66,11 +65,9 @@ class InferenceWorker:
         max_tiles: int | None = None,
         n_threads: int | None = None,
         limits: WorkerLimits | None = None,
-        module: str = "edge_runtime.worker_child",
     ) -> None:
         self._settings = {"bundle": str(bundle.resolve()), "max_tiles": max_tiles, "n_threads": n_threads}
         self._limits = limits or WorkerLimits()
-        self._module = module
         self._failures_s: deque[float] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._end: socket.socket | None = None
@@ -199,7 +196,7 @@ class InferenceWorker:
         self._end, theirs = socket_pair()
         with theirs:
             self._process = start_module(
-                self._module, str(theirs.fileno()), json.dumps(self._settings),
+                "edge_runtime.worker_child", str(theirs.fileno()), json.dumps(self._settings),
                 stdout=subprocess.DEVNULL, stderr=sys.stderr.fileno(), pass_fds=(theirs.fileno(),),
             )  # fmt: skip
         self.state = "loading"

@@ -42,7 +42,7 @@ def views_to_memory(views: Sequence[View]) -> tuple[list[dict[str, Any]], int]:
     arrays = [array for view in views for array in _arrays(view)]
     fd = os.memfd_create("roborefer-question", os.MFD_CLOEXEC)
     try:
-        os.posix_fallocate(fd, 0, sum(array.nbytes for array in arrays))
+        os.posix_fallocate(fd, 0, max(1, sum(array.nbytes for array in arrays)))  # no views are refused over there
         for array in arrays:
             os.write(fd, np.ascontiguousarray(array).data)
     except BaseException:

@@ -56,3 +56,10 @@ class FrameInvalid(CameraError):
 
 class StorageError(DeviceError):
     """A file could not be written: disk full, read-only or no permission."""
+
+
+def again(error: EdgeError) -> EdgeError:
+    """A fresh exception of the same kind and text, for each caller who is to be told of one that ended a thread."""
+    fresh = type(error)(*error.args)
+    fresh.__cause__ = error
+    return fresh

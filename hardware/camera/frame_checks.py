@@ -31,6 +31,7 @@ class FrameChecks:
 
     def __init__(self) -> None:
         self._last_ms = float("-inf")
+        self._last_capture_ns = 0
         self._offsets_ns: deque[int] = deque(maxlen=OFFSET_FRAMES)
         self.withheld = Withheld()
 
@@ -49,4 +50,7 @@ class FrameChecks:
         offset_ns = frame.t_capture_ns - round(frame.t_device_ms * 1e6)
         self._offsets_ns.append(offset_ns)
         late_ns = offset_ns - min(self._offsets_ns)
-        return replace(frame, t_capture_ns=frame.t_capture_ns - late_ns) if late_ns > LATE_MS * 1e6 else frame
+        captured_ns = frame.t_capture_ns - late_ns if late_ns > LATE_MS * 1e6 else frame.t_capture_ns
+        # The frame before may have been a little late, which is not corrected; capture times rise all the same.
+        self._last_capture_ns = max(captured_ns, self._last_capture_ns + 1)
+        return replace(frame, t_capture_ns=self._last_capture_ns)

@@ -7,11 +7,10 @@ driver that does not come back keeps it, and the source is closed by that thread
 import logging
 import threading
 import time
-from collections import deque
-from dataclasses import replace
 
 from hardware.camera.base import CameraInfo, Clock, FrameSource
-from hardware.errors import CameraLost, CameraTimeout, EdgeError, FrameInvalid
+from hardware.camera.frame_queue import FrameQueue
+from hardware.errors import CameraLost, CameraTimeout, EdgeError, FrameInvalid, again
 from hardware.frame import Frame
 
 log = logging.getLogger(__name__)
@@ -48,9 +47,7 @@ class LiveReader:
         self._stop = threading.Event()
         self._changed = threading.Condition()
         # guarded by _changed:
-        self._queue: deque[Frame] = deque()
-        self._latest: Frame | None = None  # given out last
-        self._dropped = 0  # since the frame given out last
+        self._queue = FrameQueue(QUEUE_FRAMES)
         self._error: EdgeError | None = None
         self._ended = False  # the thread will not touch the source again
         self._abandoned = False  # the thread has to close the source
@@ -75,7 +72,7 @@ class LiveReader:
             if self._queue:
                 return
             if self._error is not None:
-                raise _again(self._error)
+                raise again(self._error)
         raise CameraTimeout(
             f"{self._name} is open but gave no frame within {self._first_frame_ms} ms; "
             "check the cable and that no other program uses it"
@@ -98,9 +95,9 @@ class LiveReader:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._error, timeout_ms / 1000)
             if self._queue:
-                return self._give_out(self._queue.popleft())
+                return self._queue.next()
             if self._error is not None:
-                raise _again(self._error)
+                raise again(self._error)
         raise CameraTimeout(f"no new frame from {self._name} within {timeout_ms} ms")
 
     def read_latest(self, max_age_ms: int) -> Frame:
@@ -113,22 +110,11 @@ class LiveReader:
         return newest
 
     def _newest(self) -> Frame:
-        if self._queue:
-            while len(self._queue) > 1:
-                self._pass_over(self._queue.popleft())
-            return self._give_out(self._queue.popleft())
-        if self._error is not None:
-            raise _again(self._error)
-        assert self._latest is not None, "start() ends with a frame"
-        return replace(self._latest, dropped=0)
-
-    def _pass_over(self, frame: Frame) -> None:
-        self._dropped += 1 + frame.dropped
-
-    def _give_out(self, frame: Frame) -> Frame:
-        self._latest = replace(frame, dropped=frame.dropped + self._dropped)
-        self._dropped = 0
-        return self._latest
+        if not self._queue and self._error is not None:
+            raise again(self._error)
+        newest = self._queue.newest()
+        assert newest is not None, "start() ends with a frame"
+        return newest
 
     # --- in the thread --------------------------------------------------------------------------------
 
@@ -181,10 +167,10 @@ class LiveReader:
             return error
 
     def _patience_ms(self) -> int:
-        return self._lost_after_ms if self._latest or self._queue else self._first_frame_ms
+        return self._lost_after_ms if self._queue.has_begun else self._first_frame_ms
 
     def _silence(self, silent_ms: float) -> EdgeError:
-        if self._latest or self._queue:
+        if self._queue.has_begun:
             return CameraLost(f"{self._name} stopped: no frame for {silent_ms:.0f} ms")
         return CameraTimeout(f"{self._name} is open but gave no frame within {silent_ms:.0f} ms")
 
@@ -193,14 +179,5 @@ class LiveReader:
             # A frame that arrives after closing began must not come back to life.
             if self._stop.is_set():
                 return
-            if len(self._queue) == QUEUE_FRAMES:
-                self._pass_over(self._queue.popleft())
-            self._queue.append(frame)
+            self._queue.put(frame)
             self._changed.notify_all()
-
-
-def _again(error: EdgeError) -> EdgeError:
-    """A fresh exception for each caller, of the kind and text of the one that stopped the camera."""
-    fresh = type(error)(*error.args)
-    fresh.__cause__ = error
-    return fresh

@@ -11,16 +11,16 @@ that: they get frames, or an error that says what is being done. Frame ids rise 
 import logging
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Literal
 
 from hardware.camera.base import MAX_AGE_MS, READ_TIMEOUT_MS, CameraInfo, EndOfRecording
+from hardware.camera.frame_queue import FrameQueue
 from hardware.camera.frame_ring import MARGIN, SLOTS
 from hardware.camera.process_link import NOTHING, CameraLink, Heard
 from hardware.camera.recovery import Recovery, RecoveryPolicy, Step
-from hardware.errors import CameraLost, CameraTimeout, EdgeError
+from hardware.errors import CameraLost, CameraTimeout, EdgeError, again
 from hardware.frame import Frame
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,7 @@ class ProcessCamera:
         self._changed = threading.Condition()
         # guarded by _changed:
         self._info: CameraInfo | None = None
-        self._queue: deque[Frame] = deque(maxlen=SLOTS - MARGIN)
-        self._latest: Frame | None = None  # given out last
-        self._dropped = 0  # since the frame given out last
+        self._queue = FrameQueue(SLOTS - MARGIN)
         self._state: State = "opening"
         self._error: EdgeError | None = None  # final
         self._reason = ""
@@ -104,18 +102,15 @@ class ProcessCamera:
 
     def __enter__(self) -> "ProcessCamera":
         self._stop.clear()
-        self._state, self._error, self._latest, self._dropped = "opening", None, None, 0
-        self._queue.clear()
-        self._thread = threading.Thread(target=self._supervise, name="camera-supervisor", daemon=True)
+        self._state, self._error, self._queue = "opening", None, FrameQueue(SLOTS - MARGIN)
+        self._thread = threading.Thread(target=self._run, name="camera-supervisor", daemon=True)
         self._thread.start()
-        with self._changed:
-            limit_s = self._limits.open_ms / 1000 if self._insists else None  # else the budget is the limit
-            self._changed.wait_for(lambda: self._queue or self._error, limit_s)
-            if self._queue:
-                return self
-            error = self._error or CameraTimeout(self._waiting_for())
-        self.__exit__(None, None, None)
-        raise error
+        try:
+            self._wait_for_first_frame()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -132,33 +127,29 @@ class ProcessCamera:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._error, timeout_ms / 1000)
             if self._queue:
-                return self._give_out(self._queue.popleft())
-            raise _again(self._error) if self._error else CameraTimeout(self._waiting_for())
+                return self._queue.next()
+            raise again(self._error) if self._error else CameraTimeout(self._waiting_for())
 
     def read_latest(self, max_age_ms: int = MAX_AGE_MS) -> Frame:
         """The newest frame without waiting (contract: `Camera.read_latest`)."""
         with self._changed:
-            while len(self._queue) > 1:
-                self._dropped += 1 + self._queue.popleft().dropped
-            if self._queue:
-                self._give_out(self._queue.popleft())
-            elif self._error is not None:
-                raise _again(self._error)
-            elif self._latest is not None:
-                self._latest = replace(self._latest, dropped=0)
-            if self._latest is None:
+            if not self._queue and self._error is not None:
+                raise again(self._error)
+            newest = self._queue.newest()
+            if newest is None:
                 raise CameraTimeout(self._waiting_for())
-            age_ms = (time.monotonic_ns() - self._latest.t_capture_ns) / 1e6
+            age_ms = (time.monotonic_ns() - newest.t_capture_ns) / 1e6
             if age_ms > max_age_ms:
-                raise CameraTimeout(
-                    f"the newest frame is {age_ms:.0f} ms old, limit {max_age_ms}: {self._waiting_for()}"
-                )
-            return self._latest
+                stale = f"the newest frame is {age_ms:.0f} ms old, limit {max_age_ms} ms"
+                raise CameraTimeout(f"{stale}; {self._waiting_for()}")
+            return newest
 
-    def _give_out(self, frame: Frame) -> Frame:
-        self._latest = replace(frame, dropped=frame.dropped + self._dropped)
-        self._dropped = 0
-        return self._latest
+    def _wait_for_first_frame(self) -> None:
+        limit_s = self._limits.open_ms / 1000 if self._insists else None  # else the budget of failures is the limit
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._error, limit_s)
+            if not self._queue:
+                raise again(self._error) if self._error else CameraTimeout(self._waiting_for())
 
     def _waiting_for(self) -> str:
         if self._reason:
@@ -166,6 +157,14 @@ class ProcessCamera:
         return f"camera {self._spec} gave no frame yet ({self._state})"
 
     # --- in the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._supervise()
+        except Exception as error:
+            # The top of a thread: what is not told from here is never told, and readers would wait for frames.
+            log.exception("the camera supervisor failed")
+            self._end("lost", CameraLost(f"the camera supervisor failed: {error!r}"))
 
     def _supervise(self) -> None:
         """One process after another, until closed, over or given up."""
@@ -221,7 +220,7 @@ class ProcessCamera:
         if isinstance(problem, EndOfRecording):
             self._end("ended", problem)
             return None
-        if self._insists and not self._next_id:
+        if self._insists and not self._queue.has_begun:
             self._end("lost", problem)
             return None
         step = self._recovery.failed(time.monotonic(), answers=answers)
@@ -256,9 +255,7 @@ class ProcessCamera:
         frame = replace(frame, id=self._next_id + missed + frame.dropped, dropped=frame.dropped + missed)
         self._next_id = frame.id + 1
         with self._changed:
-            if len(self._queue) == self._queue.maxlen:
-                self._dropped += 1 + self._queue.popleft().dropped
-            self._queue.append(frame)
+            self._queue.put(frame)
             self._state = "delivering"
             self._changed.notify_all()
 
@@ -270,10 +267,3 @@ class ProcessCamera:
         link.drop_ring()
         with self._changed:
             self._pid = None
-
-
-def _again(error: EdgeError) -> EdgeError:
-    """A fresh exception for each caller, of the kind and text of the one that ended the camera."""
-    fresh = type(error)(*error.args)
-    fresh.__cause__ = error
-    return fresh

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from hardware.camera.base import Camera
 from hardware.camera.frame_checks import FrameChecks
@@ -56,22 +56,23 @@ class CameraChild:
 
     def run(self) -> None:
         """Deliver until told to stop or left alone."""
-        while True:
+        command = "reopen"
+        while command != "stop":
             try:
+                if command == "usb_reset":
+                    reset_camera(self._spec)
                 self._deliver()
-            except Commanded as command:
-                if command.kind == "stop":
-                    return
+            except Commanded as commanded:
+                command = commanded.kind
                 continue
             except EdgeError as error:
                 self._tell_failure(error)
             except Exception as error:
                 log.exception("the camera process failed")
                 self._tell_failure(error)
-            if not self._may_go_on():
-                return
+            command = self._next_command()
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> NoReturn:
         """One opening of the camera, until it fails or the parent wants something else."""
         with self._opener(self._spec) as camera:
             send(self._end, {"kind": "opened", "info": info_to_json(camera.info)})
@@ -80,14 +81,12 @@ class CameraChild:
                 self._fill(ring, camera)
 
     def _ring(self, camera: Camera) -> FrameRing:
-        message, fds = receive(self._end)
-        if message is None:
-            raise Orphaned
+        message, fds = self._receive()
         if message["kind"] != "ring":
             raise Commanded(message["kind"])
         return FrameRing(fds[0], camera.info, message["slots"])
 
-    def _fill(self, ring: FrameRing, camera: Camera) -> None:
+    def _fill(self, ring: FrameRing, camera: Camera) -> NoReturn:
         checks, news_ns = FrameChecks(), time.monotonic_ns()
         while True:
             ring.beat(time.monotonic_ns())
@@ -107,26 +106,20 @@ class CameraChild:
 
     def _obey(self) -> None:
         if select.select([self._end], [], [], 0)[0]:
-            self._raise_command()
+            raise Commanded(self._next_command())
 
-    def _raise_command(self) -> None:
-        message, _ = receive(self._end)
+    def _next_command(self) -> str:
+        """What the parent wants; waits for it."""
+        return str(self._receive()[0]["kind"])
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        message, fds = receive(self._end)
         if message is None:
             raise Orphaned
-        raise Commanded(message["kind"])
+        return message, fds
 
     def _tell_failure(self, error: Exception) -> None:
         send(self._end, {"kind": "failed", "error": type(error).__name__, "message": str(error)})
-
-    def _may_go_on(self) -> bool:
-        """Wait for what the parent decides after a failure."""
-        try:
-            self._raise_command()
-        except Commanded as command:
-            if command.kind == "usb_reset":
-                reset_camera(self._spec)
-            return command.kind != "stop"
-        return False
 
 
 def _next(camera: Camera) -> Frame | None:

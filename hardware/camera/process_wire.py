@@ -2,7 +2,7 @@
 
 child -> parent   {"kind": "opened", "info": ...}      delivering from now on, into the ring it is sent next
                   {"kind": "frame", "number": 7}       in the ring
-                  {"kind": "failed", "error": "CameraLost", "message": ..., "final": false}
+                  {"kind": "failed", "error": "CameraLost", "message": ...}
 parent -> child   {"kind": "ring", "slots": 16} + fd   write here
                   {"kind": "reopen"} {"kind": "usb_reset"} {"kind": "stop"}
 """

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,9 +18,7 @@ from edge_runtime.records import FrameStamp, RelativeDepth, View
 from edge_runtime.worker import InferenceWorker, WorkerLimits
 from edge_runtime.worker_wire import views_from_memory, views_to_memory
 from hardware.camera.open import open_camera, shipped_clip
-from tests.conftest import REPOSITORY
-
-SOON_S = 60.0
+from tests.processes import SOON_S, assert_goes_with_its_parent, gone
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +38,6 @@ def killed(worker: InferenceWorker, with_signal: signal.Signals) -> int:
     assert pid is not None
     os.kill(pid, with_signal)
     return pid
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_the_answer_is_the_one_given_in_process(worker: InferenceWorker, view: View) -> None:
@@ -92,6 +81,8 @@ def test_asking_does_not_wait(worker: InferenceWorker, view: View) -> None:
 def test_a_refused_question_is_told_and_the_next_one_answered(worker: InferenceWorker, view: View) -> None:
     with pytest.raises(InstructionError):
         worker.refer([view], "   ")
+    with pytest.raises(InstructionError, match="no picture"):
+        worker.refer([], "the mug")
     assert worker.failures == 0
     assert worker.refer([view], "the mug").bundle == worker.bundle
 
@@ -146,13 +137,4 @@ def test_it_does_not_outlive_a_killed_parent() -> None:
         "import time\nfrom edge_runtime.bundle import default_bundle\nfrom edge_runtime.worker import InferenceWorker\n"
         "with InferenceWorker(default_bundle()) as worker:\n    print(worker.pid, flush=True)\n    time.sleep(600)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    end = time.monotonic() + SOON_S
-    while not gone(pid):
-        assert time.monotonic() < end, "the worker still lives"
-        time.sleep(0.05)
+    assert_goes_with_its_parent(script)
