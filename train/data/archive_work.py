@@ -32,7 +32,14 @@ class ArchiveOutcome:
 
 
 def prepare_one(archive: Archive, *, delete: bool, on_read: Callable[[int], None]) -> ArchiveOutcome:
-    """Extract one archive, verify it, and delete it if wanted. Whatever is wrong with it is in the outcome."""
+    """Extract one archive, verify it, and delete it if wanted. Whatever is wrong with it is in the outcome.
+
+    Args:
+        archive: Which.
+        delete: Delete it as soon as every file of it was read back and compared.
+        on_read: Called with every number of bytes read of it, and with 0 before each file that is compared; may raise
+            to stop.
+    """
     blank = ArchiveOutcome(
         archive.name, len(archive.parts), archive.bytes, "failed", 0, 0, 0, verified=None, deleted=False, error=None
     )
@@ -59,14 +66,18 @@ def deleted_before(log: ExtractionLog) -> ArchiveOutcome:
 
 def _prepared(archive: Archive, blank: ArchiveOutcome, delete: bool, on_read: Callable[[int], None]) -> ArchiveOutcome:
     log = ExtractionLog(archive.root, archive.name)
-    was_there = log.covers(archive) and next(log.wrong_files(contents=False), None) is None
+
+    def on_file() -> None:
+        on_read(0)  # comparing takes as long as extracting, and is to be stopped as soon
+
+    was_there = log.covers(archive) and next(log.wrong_files(contents=False, on_file=on_file), None) is None
     if was_there:
         on_read(archive.bytes)
     else:
         if log.done() is not None:
             log.forget()  # of another archive of this name, or its files were touched: compare them all
         extract(archive, on_read=on_read)
-    _refuse_wrong(log, contents=delete)
+    _refuse_wrong(log, contents=delete, on_file=on_file)
     record = log.done()
     assert record is not None, "extract leaves a record"
     if delete:
@@ -86,8 +97,8 @@ def _prepared(archive: Archive, blank: ArchiveOutcome, delete: bool, on_read: Ca
     )
 
 
-def _refuse_wrong(log: ExtractionLog, *, contents: bool) -> None:
-    wrong = list(islice(log.wrong_files(contents=contents), _SHOWN_PROBLEMS + 1))
+def _refuse_wrong(log: ExtractionLog, *, contents: bool, on_file: Callable[[], None] = lambda: None) -> None:
+    wrong = list(islice(log.wrong_files(contents=contents, on_file=on_file), _SHOWN_PROBLEMS + 1))
     if wrong:
         shown = "; ".join(wrong[:_SHOWN_PROBLEMS]) + ("; and others" if len(wrong) > _SHOWN_PROBLEMS else "")
         raise ArchiveInvalid(f"{log.name}: what was extracted is not what it held: {shown}")

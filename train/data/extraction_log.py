@@ -9,7 +9,7 @@ With it a run goes on where it stopped, and files can be compared with what the 
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -78,11 +78,12 @@ class ExtractionLog:
     def add(self, file: ExtractedFile) -> None:
         """Note a file that got its name."""
         assert self._open is not None, "only inside `with`"
-        self._open.write(json.dumps(asdict(file)) + "\n")
-        self._unflushed += 1
-        if self._unflushed >= _FLUSH_EVERY:
-            self._open.flush()
-            self._unflushed = 0
+        with storage_errors(self._files):
+            self._open.write(json.dumps(asdict(file)) + "\n")
+            self._unflushed += 1
+            if self._unflushed >= _FLUSH_EVERY:
+                self._open.flush()
+                self._unflushed = 0
 
     def files(self) -> Iterator[ExtractedFile]:
         """What was noted; a line that was cut by a kill ends it."""
@@ -119,15 +120,17 @@ class ExtractionLog:
         parts = archive.identity()
         return record.identity[: len(parts)] == parts and (record.deleted or len(parts) == len(record.identity))
 
-    def wrong_files(self, *, contents: bool) -> Iterator[str]:
+    def wrong_files(self, *, contents: bool, on_file: Callable[[], None] = lambda: None) -> Iterator[str]:
         """What is not as it was written.
 
         Args:
             contents: Read all files and compare checksums; False: sizes only.
+            on_file: Called before each file; may raise to stop.
         """
         folder, noted, record = (self.root / self.name).parent, 0, self.done()
         for file in self.files():
             noted += 1
+            on_file()
             path = folder / file.name
             try:
                 if path.stat().st_size != file.bytes:

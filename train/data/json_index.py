@@ -149,12 +149,8 @@ def build_index(path: Path, *, on_progress: Progress | None = None) -> SampleInd
 class _Columns:
     """An index while it grows: arrays of numbers, no objects."""
 
-    _TYPES: Mapping[str, str] = {
-        "starts": "q", "lengths": "I", "positions": "I", "pictures": "Q", "views": "H", "turns": "H", "text_bytes": "I",
-    }  # fmt: skip
-
     def __init__(self) -> None:
-        self._columns = {name: array(code) for name, code in self._TYPES.items()}
+        self._columns = {name: array(np.dtype(of).char) for name, of in _DTYPES.items()}
         self._faults: Counter[str] = Counter()
         self._malformed: list[Malformed] = []
 

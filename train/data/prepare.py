@@ -34,11 +34,6 @@ class Prepared:
     notes: tuple[str, ...]
     seconds: float
 
-    @property
-    def failed(self) -> tuple[ArchiveOutcome, ...]:
-        """Archives that are not whole on the disk."""
-        return tuple(a for a in self.archives if a.error is not None)
-
 
 def prepare(
     root: Path, *, workers: int = 1, delete_archives: bool = False, on_progress: Progress | None = None

@@ -8,7 +8,7 @@ training and robot cannot drift. Source: roborefer.md section 7.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge_runtime.parse import parse_points
@@ -18,7 +18,7 @@ from train.spatial.formats import TrainingSample, Turn
 
 # What a malformed sample is counted under, and what it means.
 FAULTS: Mapping[str, str] = {
-    "not_json": "its text is no JSON",
+    "not_json": "its text is no JSON, or holds half a letter",
     "cut_off": "the file ends inside it",
     "no_object": "it is no JSON object",
     "no_picture": "it names no picture",
@@ -59,13 +59,16 @@ def parse_entry(entry: object, *, position: int) -> TrainingSample:
     turns = _turns(entry.get("conversations"))
     for turn in turns:
         _check_points(turn)
+    _check_letters([*images, *depths, *(text for turn in turns for text in (turn.asked, turn.answered))])
     return TrainingSample(id_of(entry, position), images, depths, turns)
 
 
 def id_of(entry: object, position: int) -> str:
     """The name of a sample, whatever else is wrong with it."""
     found = entry.get("id") if isinstance(entry, dict) else None
-    return f"#{position}" if found is None else str(found)
+    if found is None:
+        return f"#{position}"
+    return str(found).encode(errors="backslashreplace").decode()  # it is printed, and half a letter cannot be
 
 
 def picture_key(sample: TrainingSample) -> int:
@@ -113,6 +116,15 @@ def _turns(lines: object) -> tuple[Turn, ...]:
     if not all(asked) or not all(answered):
         raise SampleMalformed("no_text", "a question or an answer is empty")
     return tuple(Turn(question, answer) for question, answer in zip(asked, answered, strict=True))
+
+
+def _check_letters(texts: Iterable[str]) -> None:
+    r"""JSON can write half of a letter beyond 16 bits (\ud83d alone); no file name, tokenizer or output takes it."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise SampleMalformed("not_json", f"it holds {half!r}, half a letter; the text was cut inside it") from error
 
 
 def _check_points(turn: Turn) -> None:

@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the memory that a large training file takes.")
     parser.add_argument("folder", type=Path, help="where the generated file is kept")
     parser.add_argument("--samples", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=5, help="of each sample; 5 make 2.6 GB of a million samples")
+    parser.add_argument("--turns", type=int, default=5, help="of each sample; 5 make 2.4 GB of a million samples")
     asked = parser.parse_args()
     path = asked.folder / f"generated_{asked.samples}_{asked.turns}.json"
     if not path.exists():

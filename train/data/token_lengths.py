@@ -142,7 +142,7 @@ def spread(lengths: Sequence[int], context: int) -> dict[str, int] | None:
     ordered = sorted(lengths)
     return {
         "median": ordered[len(ordered) // 2],
-        "p95": ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))],
+        "p95": ordered[round(0.95 * (len(ordered) - 1))],
         "max": ordered[-1],
         "too_long": sum(length > context for length in ordered),
     }

@@ -88,6 +88,8 @@ MORE = {
     "no closing brace": ("not_json", '{"id": "x", "image": {"a": 1'),
     "words": ("not_json", "nothing at all"),
     "deep nesting": ("not_json", "[" * 100_000),
+    "half a letter said": ("not_json", json.dumps({**GOOD, "conversations": said("the cut \ud83d", "!")})),
+    "half a letter in a name": ("not_json", json.dumps({**GOOD, "image": "\udc80.jpg"})),
     "no UTF-8": ("not_json", '{"id": "\udcff"}'),
 }  # fmt: skip
 
@@ -107,6 +109,11 @@ def test_a_malformed_sample_costs_itself_only(tmp_path: Path, fault: str, text: 
     (left_out,) = samples.index.malformed
     assert (left_out.position, left_out.fault) == (2 if last else 1, fault)
     assert path.read_bytes()[left_out.start :].decode("utf-8", "surrogateescape").startswith(text[:5])
+
+
+def test_half_a_letter_in_an_id_is_spelt_out(tmp_path: Path) -> None:
+    samples = open_samples(write(tmp_path / "x.json", *(json.dumps({**GOOD, "id": name}) for name in ("\ud83d", "𝄞"))))
+    assert [samples[k].id for k in range(2)] == [r"\ud83d", "𝄞"]
 
 
 def test_every_fault_has_a_case_and_a_meaning() -> None:

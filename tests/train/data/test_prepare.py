@@ -13,11 +13,12 @@ import pytest
 from edge_runtime.errors import ConfigError, StorageError
 from tests.train.data.trees import split, tar_bytes
 from train.data import prepare as module
+from train.data.archive_work import ArchiveOutcome, prepare_one
 from train.data.archives import PartsReader, survey
 from train.data.errors import ArchiveInvalid, DatasetInvalid
 from train.data.extract import extract
-from train.data.extraction_log import ExtractionLog
-from train.data.prepare import prepare
+from train.data.extraction_log import ExtractedFile, ExtractionLog
+from train.data.prepare import Prepared, prepare
 
 FILES = {f"image/{k:03d}.jpg": bytes([k]) * (1000 + 37 * k) for k in range(40)}
 DEPTHS = {f"./depth/{k:03d}.png": os.urandom(300) for k in range(20)}
@@ -39,6 +40,11 @@ def content(root: Path) -> dict[str, bytes]:
         if path.is_file() and not any(part.startswith(".") for part in Path(name).parts) and ".tar" not in name:
             found[name] = path.read_bytes()
     return found
+
+
+def failed(made: Prepared) -> list[ArchiveOutcome]:
+    """Archives that are not whole on the disk."""
+    return [outcome for outcome in made.archives if outcome.error is not None]
 
 
 WANTED = {
@@ -73,9 +79,9 @@ def test_archives_go_only_when_every_file_was_read_back(tmp_path: Path) -> None:
     assert [a.state for a in again.archives] == ["deleted_before"] * 2
     (root / "3D/image/007.jpg").unlink()
     lost = prepare(root)
-    assert [a.name for a in lost.failed] == ["3D/image.tar.gz"]
-    assert "007.jpg" in str(lost.failed[0].error)
-    assert "download it again" in str(lost.failed[0].error)
+    assert [a.name for a in failed(lost)] == ["3D/image.tar.gz"]
+    assert "007.jpg" in str(failed(lost)[0].error)
+    assert "download it again" in str(failed(lost)[0].error)
 
 
 def test_a_file_that_changed_on_the_disk_keeps_its_archive(tmp_path: Path) -> None:
@@ -84,8 +90,8 @@ def test_a_file_that_changed_on_the_disk_keeps_its_archive(tmp_path: Path) -> No
     path = root / "3D/image/005.jpg"
     path.write_bytes(bytes(len(path.read_bytes())))
     made = prepare(root, delete_archives=True)
-    assert [a.name for a in made.failed] == ["3D/image.tar.gz"]
-    assert "other content" in str(made.failed[0].error)
+    assert [a.name for a in failed(made)] == ["3D/image.tar.gz"]
+    assert "other content" in str(failed(made)[0].error)
     assert len(list((root / "3D").glob("image.tar.gz.part_*"))) == 3
     assert not (root / "3D" / "depth.tar.gz").exists()
 
@@ -102,7 +108,7 @@ def test_a_deletion_that_was_killed_half_way_is_finished(tmp_path: Path) -> None
     log.finish(type(record)(**{**record.__dict__, "deleted": True}))
     (root / "3D" / "image.tar.gz.part_c").unlink()
     made = prepare(root, delete_archives=True)
-    assert made.failed == ()
+    assert failed(made) == []
     assert list(root.rglob("*.part_*")) == []
 
 
@@ -139,6 +145,39 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob(".*") if path.is_file() and path.parent.name == "image"]
 
 
+def test_reading_back_can_be_stopped_and_deletes_nothing(tmp_path: Path) -> None:
+    root = download(tmp_path)
+    assert failed(prepare(root)) == []
+    (archive,) = (a for a in survey(root).archives if a.name == "3D/image.tar.gz")
+    left = len(FILES) + 10  # sizes of all are looked at first
+
+    def stop(count: int) -> None:
+        nonlocal left
+        left -= count == 0
+        if left < 0:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        prepare_one(archive, delete=True, on_read=stop)
+    assert len(list((root / "3D").glob("image.tar.gz.part_*"))) == 3
+    record = ExtractionLog(root, archive.name).done()
+    assert record is not None
+    assert not record.deleted
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.data.extraction_log._FLUSH_EVERY", 1)
+    with ExtractionLog(tmp_path, "image.tar.gz") as log:
+        with monkeypatch.context() as patched, Path("/dev/full").open("ab", buffering=0) as full:
+            patched.setattr(log, "_open", io.TextIOWrapper(full, write_through=True))
+            with pytest.raises(StorageError, match="No space left"):
+                log.add(ExtractedFile("image/0.jpg", 1, 0))
+        log.add(ExtractedFile("image/0.jpg", 1, 0))
+    assert list(log.files()) == [ExtractedFile("image/0.jpg", 1, 0)]
+
+
 def odd(name: str, kind: bytes, *, link: str = "", size: int = 0) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, size
@@ -163,8 +202,8 @@ def test_an_archive_cannot_leave_its_folder(tmp_path: Path, member: tarfile.TarI
     root = tmp_path / "data"
     root.mkdir()
     (root / "image.tar.gz").write_bytes(tar_bytes({"image/000.jpg": b"fine"}, odd=[member]))
-    (failed,) = prepare(root, delete_archives=True).failed
-    assert "refused" in str(failed.error)
+    (one,) = failed(prepare(root, delete_archives=True))
+    assert "refused" in str(one.error)
     assert (root / "image.tar.gz").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
     assert not Path("/tmp/outside.jpg").exists()
@@ -177,16 +216,16 @@ def test_a_link_on_the_disk_does_not_lead_out_either(tmp_path: Path) -> None:
     root.mkdir()
     (root / "image").symlink_to(outside)
     (root / "image.tar.gz").write_bytes(tar_bytes({"image/000.jpg": b"x"}))
-    (failed,) = prepare(root).failed
-    assert "outside" in str(failed.error)
+    (one,) = failed(prepare(root))
+    assert "outside" in str(one.error)
     assert list(outside.iterdir()) == []
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "image.tar.gz").write_bytes(tar_bytes({"choice_qa.json": b"[{}]", "image/1.jpg": b"1"}))
     (tmp_path / "choice_qa.json").write_bytes(b"mine")
-    (failed,) = prepare(tmp_path).failed
-    assert "move it away" in str(failed.error)
+    (one,) = failed(prepare(tmp_path))
+    assert "move it away" in str(one.error)
     assert (tmp_path / "choice_qa.json").read_bytes() == b"mine"
 
 
@@ -196,7 +235,7 @@ def test_files_of_an_earlier_extraction_are_taken_over_and_empty_ones_replaced(t
     (root / "3D/image/001.jpg").write_bytes(FILES["image/001.jpg"])
     (root / "3D/image/002.jpg").write_bytes(b"")
     inode = (root / "3D/image/001.jpg").stat().st_ino
-    assert prepare(root).failed == ()
+    assert failed(prepare(root)) == []
     assert content(root) == WANTED
     assert (root / "3D/image/001.jpg").stat().st_ino == inode
 
@@ -241,8 +280,8 @@ def test_damage_is_told_and_the_archive_kept(tmp_path: Path, spoil, says: str) -
     (tmp_path / "bad.tar.gz").write_bytes(spoil(tar_bytes(FILES)))
     (tmp_path / "good.tar.gz").write_bytes(tar_bytes(DEPTHS))
     made = prepare(tmp_path, delete_archives=True)
-    assert [a.name for a in made.failed] == ["bad.tar.gz"]
-    assert says in str(made.failed[0].error)
+    assert [a.name for a in failed(made)] == ["bad.tar.gz"]
+    assert says in str(failed(made)[0].error)
     assert (tmp_path / "bad.tar.gz").exists()
     assert (tmp_path / "depth" / "000.png").exists()
 
@@ -250,8 +289,8 @@ def test_damage_is_told_and_the_archive_kept(tmp_path: Path, spoil, says: str) -
 def test_what_grows_a_hundredfold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.data.extract.ALWAYS_ALLOWED_BYTES", 2**20)
     (tmp_path / "bomb.tar.gz").write_bytes(tar_bytes({"image/0.jpg": bytes(64 * 2**20)}))
-    (failed,) = prepare(tmp_path).failed
-    assert "100-fold" in str(failed.error)
+    (one,) = failed(prepare(tmp_path))
+    assert "100-fold" in str(one.error)
     assert content(tmp_path) == {}
 
 
@@ -268,7 +307,7 @@ def test_parts_are_read_in_order_under_any_scheme(tmp_path: Path, suffixes: list
     split(tmp_path / "image.tar.gz", data, suffixes)
     (archive,) = survey(tmp_path).archives
     assert io.BufferedReader(PartsReader(archive, lambda _: None)).read() == data
-    assert prepare(tmp_path).failed == ()
+    assert failed(prepare(tmp_path)) == []
 
 
 def test_the_hash_of_the_hub_is_compared(tmp_path: Path) -> None:
@@ -281,7 +320,7 @@ def test_the_hash_of_the_hub_is_compared(tmp_path: Path) -> None:
         metadata.write_text(f"{'a' * 40}\n{digest}\n1700000000.0\n")
     made = prepare(root)
     assert {a.name: a.hashed_parts for a in made.archives if a.error is None} == {"3D/image.tar.gz": 3}
-    assert "sha256 differs" in str(made.failed[0].error)
+    assert "sha256 differs" in str(failed(made)[0].error)
 
 
 def test_a_git_lfs_pointer_is_told(tmp_path: Path) -> None:
@@ -294,7 +333,7 @@ def test_a_joined_copy_beside_its_parts_is_left_alone(tmp_path: Path) -> None:
     root = download(tmp_path)
     (root / "3D" / "image.tar.gz").write_bytes(b"half joined")
     made = prepare(root, delete_archives=True)
-    assert made.failed == ()
+    assert failed(made) == []
     assert "left alone" in made.notes[0]
     assert (root / "3D" / "image.tar.gz").read_bytes() == b"half joined"
 
@@ -307,7 +346,7 @@ def test_too_little_space_is_told_before_any_work(tmp_path: Path, monkeypatch: p
     with pytest.raises(StorageError, match="--delete-archives --workers 1"):
         prepare(root)
     assert not (root / "3D/image").exists()
-    assert prepare(root, delete_archives=True).failed == ()
+    assert failed(prepare(root, delete_archives=True)) == []
 
 
 def test_two_runs_do_not_work_on_one_folder(tmp_path: Path) -> None:
@@ -333,6 +372,6 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(StorageError, match="No space left"):
         prepare(root)
     monkeypatch.undo()
-    assert prepare(root).failed == ()
+    assert failed(prepare(root)) == []
     assert content(root) == WANTED
     assert json.loads((root / ".prepare" / "3D__depth.tar.gz.done.json").read_text())["files"] == 20
