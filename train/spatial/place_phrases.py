@@ -51,19 +51,26 @@ PLACES: dict[tuple[Relation, int], Wordings] = {
 }  # fmt: skip
 
 DIRECTIONS: dict[str, Wordings] = {
-    "left": Wordings(("to the left of", "left of", "on the left of", "on the left-hand side of", "off to the left of",
-    "immediately to the left of", "over on the left of", "directly left of", "on the left side of"),
-                     ("just left of", "over to the left of")),
-    "right": Wordings(("to the right of", "right of", "on the right of", "on the right-hand side of",
-    "off to the right of", "immediately to the right of", "over on the right of", "directly right of",
-    "on the right side of"),
-                      ("just right of", "over to the right of")),
-    "front": Wordings(("in front of", "right in front of", "on this side of", "directly in front of",
-    "immediately in front of", "on the front side of", "somewhere in front of"),
-                      ("just in front of", "on the near side of")),
-    "behind": Wordings(("behind", "right behind", "immediately behind", "directly behind", "at the back of",
-    "on the back side of", "somewhere behind", "in back of"),
-                       ("just behind", "on the far side of")),
+    "left": Wordings(
+        ("to the left of", "left of", "on the left of", "on the left-hand side of", "off to the left of",
+         "immediately to the left of", "over on the left of", "directly left of", "on the left side of"),
+        ("just left of", "over to the left of"),
+    ),
+    "right": Wordings(
+        ("to the right of", "right of", "on the right of", "on the right-hand side of", "off to the right of",
+         "immediately to the right of", "over on the right of", "directly right of", "on the right side of"),
+        ("just right of", "over to the right of"),
+    ),
+    "front": Wordings(
+        ("in front of", "right in front of", "on this side of", "directly in front of", "immediately in front of",
+         "on the front side of", "somewhere in front of"),
+        ("just in front of", "on the near side of"),
+    ),
+    "behind": Wordings(
+        ("behind", "right behind", "immediately behind", "directly behind", "at the back of", "on the back side of",
+         "somewhere behind", "in back of"),
+        ("just behind", "on the far side of"),
+    ),
 }  # fmt: skip
 
 # Two sectors at once: the second is joined by one of these.
@@ -73,27 +80,49 @@ JOINED = Wordings(
 )
 
 TABLE_PLACES: dict[str, Wordings] = {
-    "far left": Wordings(("in the far left corner", "in the back left corner", "at the far left corner",
-    "near the back left corner", "close to the far left corner", "around the back left-hand corner"),
-                         ("next to the back left-hand corner",)),
-    "far right": Wordings(("in the far right corner", "in the back right corner", "at the far right corner",
-    "near the back right corner", "close to the far right corner", "around the back right-hand corner"),
-                          ("next to the back right-hand corner",)),
-    "near left": Wordings(("in the near left corner", "in the front left corner", "at the near left corner",
-    "near the front left corner", "close to the near left corner", "around the front left-hand corner"),
-                          ("next to the front left-hand corner",)),
-    "near right": Wordings(("in the near right corner", "in the front right corner", "at the near right corner",
-    "near the front right corner", "close to the near right corner", "around the front right-hand corner"),
-                           ("next to the front right-hand corner",)),
-    "left": Wordings(("at the left edge", "along the left edge", "by the left edge", "near the left edge",
-    "close to the left edge", "along the left-hand edge"), ("next to the left-hand edge",)),
-    "right": Wordings(("at the right edge", "along the right edge", "by the right edge", "near the right edge",
-    "close to the right edge", "along the right-hand edge"),
-                      ("next to the right-hand edge",)),
-    "far": Wordings(("at the far edge", "along the back edge", "by the far edge", "near the back edge",
-    "close to the far edge", "along the rear edge"), ("next to the rear edge",)),
-    "near": Wordings(("at the near edge", "along the front edge", "by the near edge", "near the front edge",
-    "close to the near edge", "along the edge nearest to us"), ("next to the nearest edge",)),
-    "centre": Wordings(("in the centre", "in the middle", "at the centre", "around the middle", "near the centre",
-    "somewhere in the middle"), ("around the midpoint",)),
+    "far left": Wordings(
+        ("in the far left corner", "in the back left corner", "at the far left corner", "near the back left corner",
+         "close to the far left corner", "around the back left-hand corner"),
+        ("next to the back left-hand corner",),
+    ),
+    "far right": Wordings(
+        ("in the far right corner", "in the back right corner", "at the far right corner",
+         "near the back right corner", "close to the far right corner", "around the back right-hand corner"),
+        ("next to the back right-hand corner",),
+    ),
+    "near left": Wordings(
+        ("in the near left corner", "in the front left corner", "at the near left corner",
+         "near the front left corner", "close to the near left corner", "around the front left-hand corner"),
+        ("next to the front left-hand corner",),
+    ),
+    "near right": Wordings(
+        ("in the near right corner", "in the front right corner", "at the near right corner",
+         "near the front right corner", "close to the near right corner", "around the front right-hand corner"),
+        ("next to the front right-hand corner",),
+    ),
+    "left": Wordings(
+        ("at the left edge", "along the left edge", "by the left edge", "near the left edge",
+         "close to the left edge", "along the left-hand edge"),
+        ("next to the left-hand edge",),
+    ),
+    "right": Wordings(
+        ("at the right edge", "along the right edge", "by the right edge", "near the right edge",
+         "close to the right edge", "along the right-hand edge"),
+        ("next to the right-hand edge",),
+    ),
+    "far": Wordings(
+        ("at the far edge", "along the back edge", "by the far edge", "near the back edge", "close to the far edge",
+         "along the rear edge"),
+        ("next to the rear edge",),
+    ),
+    "near": Wordings(
+        ("at the near edge", "along the front edge", "by the near edge", "near the front edge",
+         "close to the near edge", "along the edge nearest to us"),
+        ("next to the nearest edge",),
+    ),
+    "centre": Wordings(
+        ("in the centre", "in the middle", "at the centre", "around the middle", "near the centre",
+         "somewhere in the middle"),
+        ("around the midpoint",),
+    ),
 }  # fmt: skip

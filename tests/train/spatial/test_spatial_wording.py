@@ -66,6 +66,28 @@ def test_held_out_wordings_are_not_trained_on(name):
     assert [f.name for f in fields(wordings)] == ["training", "held_out"]
 
 
+def test_no_held_out_wording_hides_in_a_longer_one_that_is_trained_on():
+    """Of no table: a model that has read the longer one has read the other."""
+    found = list(all_wordings())
+    trained = [(name, words) for name, wordings in found for words in wordings.training]
+    hidden = [
+        (name, kept, where, words)
+        for name, wordings in found
+        for kept in wordings.held_out
+        for where, words in trained
+        if kept in words
+    ]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_filter_that_opens_with_its_verb_has_a_plural(held_out):
+    opening = re.compile(r"(that|which) (?!\{)")
+    opened = [w for wordings in FILTERS.values() for w in wordings.of(held_out) if opening.match(w)]
+    assert len(opened) > 10
+    assert [w for w in opened if in_plural(w) == w] == []
+
+
 def test_held_out_wordings_are_used_and_only_when_asked_for():
     """Each relation's own words, seen from outside: a phrase in one set never appears in questions of the other."""
     wording = {flag: Wording(frozenset({"mug", "plate"}), np.random.default_rng(0), flag) for flag in (False, True)}
