@@ -1,7 +1,6 @@
 """A server of ours in a child process, for commands that measure one or try to break one."""
 
-import http.client
-import json
+import select
 import subprocess
 import tempfile
 import time
@@ -11,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from edge_runtime.errors import DeviceError
+import httpx
+
+from edge_runtime.errors import DataError, DeviceError
+from edge_runtime.serve.client import EdgeClient
 from hardware.child import start_module
 from hardware.telemetry import ProcessMemory, read_process_memory
 
 _START_S = 180.0
+_LOOK_S = 10.0
 _STOP_S = 20.0
 
 
@@ -27,9 +30,22 @@ class ServerChild:
     port: int
     pid: int
 
+    @property
+    def url(self) -> str:
+        """Of its root."""
+        return f"http://{self.host}:{self.port}"
+
     def memory(self) -> ProcessMemory | None:
         """What it holds now; None if it is gone."""
         return read_process_memory(self.pid, Path("/"))
+
+    def answers(self) -> bool:
+        """Whether it answers questions now."""
+        with EdgeClient(self.url, timeout_s=_LOOK_S) as client:
+            try:
+                return client.state().ready
+            except (httpx.TransportError, DataError):
+                return False
 
 
 @contextmanager
@@ -46,12 +62,13 @@ def running_server(*flags: str) -> Iterator[ServerChild]:
         child = start_module("edge_runtime.cli", "serve", "--port", "0", *flags, stdout=subprocess.PIPE, stderr=errors)
         try:
             assert child.stdout is not None
-            line = child.stdout.readline().decode()
+            spoke, _, _ = select.select([child.stdout], [], [], _START_S)
+            line = child.stdout.readline().decode() if spoke else ""
             if "http://" not in line:
                 raise DeviceError(f"the server did not start: {_last_words(errors)}")
             host, _, port = line.split("http://")[1].split()[0].rpartition(":")
             server = ServerChild(host, int(port), child.pid)
-            _wait_until_ready(server, child)
+            _wait_until_ready(server, child, errors)
             yield server
         finally:
             child.terminate()
@@ -64,22 +81,15 @@ def running_server(*flags: str) -> Iterator[ServerChild]:
                 child.stdout.close()
 
 
-def _wait_until_ready(server: ServerChild, child: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(server: ServerChild, child: "subprocess.Popen[bytes]", errors: IO[bytes]) -> None:
     end_s = time.monotonic() + _START_S
     while time.monotonic() < end_s:
         if child.poll() is not None:
-            raise DeviceError(f"the server ended with status {child.returncode}")
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
-        try:
-            connection.request("GET", "/readyz")
-            if json.loads(connection.getresponse().read())["ready"]:
-                return
-        except (OSError, ValueError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
+            raise DeviceError(f"the server ended with status {child.returncode}: {_last_words(errors)}")
+        if server.answers():
+            return
         time.sleep(0.1)
-    raise DeviceError(f"the server was not ready within {_START_S:.0f} s")
+    raise DeviceError(f"the server was not ready within {_START_S:.0f} s: {_last_words(errors)}")
 
 
 def _last_words(errors: IO[bytes]) -> str:

@@ -3,7 +3,6 @@
 Each has a name and a body; none has an answer. `bench.serve_malformed` sends them all.
 """
 
-import base64
 import io
 import json
 import struct
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from edge_runtime.serve.wire import text_of
 
 _JSON = "application/json"
 _BOUNDARY = "----edge"
@@ -52,12 +53,8 @@ def _saved(image: Image.Image, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 def _good(path: str) -> dict[str, Any]:
-    png = _b64(good_png())
+    png = text_of(good_png())
     if path == "/query":
         return {"image_url": [png], "depth_url": [], "enable_depth": 0, "text": "the cup"}
     if path == "/v1/refer":
@@ -111,7 +108,7 @@ _WRONG: dict[str, Any] = {
     "empty list": [], "list of null": [None], "list of lists": [[[]]], "list of objects": [{"a": {"b": []}}],
     "empty string in a list": [""], "a path": ["/etc/passwd"], "an address": ["file:///etc/passwd"],
     "an http address": ["http://127.0.0.1:1/"], "template": ["{{7*7}}"], "1000 entries": ["AAAA"] * 1000,
-    "not base64": ["%%%%"], "half a quantum": ["QUJ"], "words in base64": [_b64(b"words and words and words")],
+    "not base64": ["%%%%"], "half a quantum": ["QUJ"], "words in base64": [text_of(b"words and words and words")],
     "true": True, "infinity": float("inf"), "not a number": float("nan"),
 }  # fmt: skip
 # Which of these are what a field takes, or are passed over by it.
@@ -201,11 +198,11 @@ def broken_files() -> dict[str, bytes]:
 def _broken_files() -> Iterator[Malformed]:
     for name, data in broken_files().items():
         yield Malformed(
-            f"/query: image is {name}", "/query", json.dumps({**_good("/query"), "image_url": [_b64(data)]}).encode()
+            f"/query: image is {name}", "/query", json.dumps({**_good("/query"), "image_url": [text_of(data)]}).encode()
         )
-        body = {**_good("/query"), "enable_depth": 1, "depth_url": [_b64(data)]}
+        body = {**_good("/query"), "enable_depth": 1, "depth_url": [text_of(data)]}
         yield Malformed(f"/query: depth is {name}", "/query", json.dumps(body).encode())
-        yield Malformed(f"/v1/depth: depth is {name}", "/v1/depth", json.dumps({"depth": _b64(data)}).encode())
+        yield Malformed(f"/v1/depth: depth is {name}", "/v1/depth", json.dumps({"depth": text_of(data)}).encode())
 
 
 def _png_claiming(width: int, height: int) -> bytes:

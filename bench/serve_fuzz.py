@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from bench.serve_corpus import broken_files, good_png
+from bench.serve_fuzz_child import LONGEST_INPUT
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.serve.limits import ServeLimits
 from edge_runtime.serve.pictures import Files, check_files, depth_png, describe_depth, views_of
@@ -23,9 +24,9 @@ from edge_runtime.serve.refusals import Refusal
 from edge_runtime.terminal import say, say_json
 from hardware.child import start_module
 
-_LONGEST_INPUT = 64 * 1024
 _LIMITS = ServeLimits(pixels=4_000_000)  # more pixels only make it slower
 _GOOD = good_png()
+_GRACE_S = 120  # beyond the asked time; then it hangs, which is a finding
 
 
 def decode(data: bytes) -> None:
@@ -48,7 +49,7 @@ def seeds(folder: Path) -> int:
     folder.mkdir()
     inputs = {**broken_files(), "a good picture": good_png()}
     for number, data in enumerate(inputs.values()):
-        (folder / f"{number:03}").write_bytes(data[:_LONGEST_INPUT])
+        (folder / f"{number:03}").write_bytes(data[:LONGEST_INPUT])
     return len(inputs)
 
 
@@ -70,7 +71,11 @@ def main() -> int:
             "bench.serve_fuzz_child", str(folder), str(flags.seconds),
             stdout=subprocess.DEVNULL, stderr=written,
         )  # fmt: skip
-        status = child.wait(flags.seconds + 120)
+        try:
+            status = child.wait(flags.seconds + _GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            status = child.wait()
     text = log.read_text(errors="replace")
     found = sorted(path.name for path in folder.glob("found-*"))
     executed = re.search(r"number_of_executed_units: (\d+)", text)

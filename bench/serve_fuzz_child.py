@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-_LONGEST_INPUT = 64 * 1024
+LONGEST_INPUT = 64 * 1024  # bytes
 _MEMORY_MIB = 3072
 _SLOWEST_S = 20
 _WATCHED = ["PIL", "edge_runtime", "numpy.lib"]
@@ -25,7 +25,7 @@ def main() -> None:
         for reader in _READERS:
             importlib.import_module(f"PIL.{reader}ImagePlugin")
     flags = [
-        f"-max_total_time={seconds}", f"-max_len={_LONGEST_INPUT}", f"-rss_limit_mb={_MEMORY_MIB}",
+        f"-max_total_time={seconds}", f"-max_len={LONGEST_INPUT}", f"-rss_limit_mb={_MEMORY_MIB}",
         f"-timeout={_SLOWEST_S}", f"-artifact_prefix={folder}/found-", "-print_final_stats=1", str(folder / "seeds"),
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *flags], decode)

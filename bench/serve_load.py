@@ -64,9 +64,7 @@ def question(index: int, suffix: str) -> str:
 
 def body(index: int, suffix: str) -> bytes:
     """The request of a client, as JSON."""
-    file = io.BytesIO()
-    Image.fromarray(picture(index)).save(file, "JPEG", quality=90)
-    asked = QueryBody(image_url=[text_of(file.getvalue())], depth_url=[], enable_depth=0, text=question(index, suffix))
+    asked = QueryBody(image_url=[text_of(_jpeg(index))], depth_url=[], enable_depth=0, text=question(index, suffix))
     return asked.model_dump_json().encode()
 
 
@@ -191,7 +189,7 @@ def measure(*, clients: int, seconds: float, threads: int, direct_seconds: float
         suffix = pipeline.bundle.manifest.prompt.point_suffix
         direct_times_s(pipeline, 0)
         with running_server("--threads", str(threads), "--deadline-s", str(_LONGEST_WAIT_S)) as server:
-            with EdgeClient(f"http://{server.host}:{server.port}") as client:
+            with EdgeClient(server.url) as client:
                 client.query([_jpeg(0)], question(0, suffix))
             direct_s = direct_times_s(pipeline, direct_seconds)
             started_s = time.monotonic()
@@ -204,7 +202,7 @@ def measure(*, clients: int, seconds: float, threads: int, direct_seconds: float
 
 def _jpeg(index: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture(index)).save(file, "JPEG")
+    Image.fromarray(picture(index)).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 

@@ -5,7 +5,6 @@ Slow and cut-off requests go over a bare socket. The last line is a JSON summary
 """
 
 import http.client
-import json
 import re
 import socket
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.serve_child import ServerChild, running_server
+from bench.serve_child import running_server
 from bench.serve_corpus import Malformed, corpus
 from edge_runtime.terminal import say, say_json
 
@@ -107,6 +106,8 @@ def _status_of_raw(host: str, port: int, raw: bytes, patience_s: float) -> tuple
             said = connection.recv(4096).decode(errors="replace")
     except TimeoutError:
         return 599, "the server waits for ever"
+    except ConnectionRefusedError:
+        return 599, "nobody listens any more"
     except OSError:
         return 0, ""  # closed in our face, which is an answer
     if not said:
@@ -122,20 +123,12 @@ def main() -> int:
     with running_server("--threads", "1") as server:
         say(f"sending {len(requests)} malformed requests and {len(list(raw_requests()))} that are hardly HTTP")
         verdict = send_all(server.host, server.port, requests)
-        if not _still_answers(server):
+        if not server.answers():
             verdict.wrong.append("the server does not answer any more")
     for wrong in verdict.wrong:
         say(f"  WRONG {wrong}")
     say_json({**verdict.to_json(), "duration_s": round(time.monotonic() - started_s, 1)})
     return 6 if verdict.wrong else 0
-
-
-def _still_answers(server: ServerChild) -> bool:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=_WAIT_S)
-    connection.request("GET", "/readyz")
-    alive = bool(json.loads(connection.getresponse().read())["ready"])
-    connection.close()
-    return alive
 
 
 if __name__ == "__main__":

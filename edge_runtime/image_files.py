@@ -137,9 +137,8 @@ def decode_depth(data: bytes, *, name: str, unit_m: float) -> Depth:
         DepthError: Of a type that is no depth map.
         ImageError: Unreadable, outside the size limits, or to be turned before it is shown.
     """
-    size = depth_size_as_stored(data, name=name)
     if data.startswith(_NPY_MAGIC):
-        return MetricDepth(_npy_metres(data, name, size), source="file")
+        return MetricDepth(_npy_metres(data, name, depth_size_as_stored(data, name=name)), source="file")
     with _opened(data, name) as image:
         _refuse_turned(image, name)
         return _depth_of(image, name, unit_m)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from edge_runtime.serve.door import Door
 from edge_runtime.serve.guard import Guard, refusal_response
@@ -30,7 +31,7 @@ _ABOUT = (
 )
 
 
-def build_app(*, thread: InferenceThread, limits: ServeLimits, token: str | None) -> FastAPI:
+def build_app(*, thread: InferenceThread, limits: ServeLimits, token: str | None) -> ASGIApp:
     """The application of one server.
 
     Args:
@@ -53,9 +54,9 @@ def build_app(*, thread: InferenceThread, limits: ServeLimits, token: str | None
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _defect)
-    app.add_middleware(Guard, door=Door(token), metrics=metrics)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    return app
+    # Not as a middleware of the framework: those lie inside of what answers for our defects.
+    return Guard(app, door=Door(token), metrics=metrics)
 
 
 def _closing(intake: Intake) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

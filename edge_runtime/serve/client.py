@@ -30,7 +30,7 @@ class EdgeClient:
     Args:
         url: Such as `http://robot:25547`; credentials in it work too.
         token: The server's token, if it has one.
-        name: Tells this client from others behind the same address, for fairness.
+        name: Tells this client from others behind the same address, for fairness; it travels with the token.
         timeout_s: Longest wait for one answer, pauses because of a full house included.
         transport: What carries requests; for tests.
         clock: Seconds, monotonic.

@@ -110,14 +110,14 @@ class Door:
         """A page from elsewhere may make a browser send requests here; it shows in Origin, or in a foreign Host."""
         host = headers.get("host", "")
         origin = headers.get("origin")
-        if origin is not None and urlsplit_netloc(origin) != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             raise NotAllowed("pages of other sites may not ask this server", status=403)
         # Without a token, a name that was bent to 127.0.0.1 (DNS rebinding) must not open the door either.
         if self._token is None and not is_loopback(_host_name(host)):
             raise NotAllowed("without a token this server answers under the names of this machine only", status=403)
 
 
-def urlsplit_netloc(origin: str) -> str | None:
+def _netloc(origin: str) -> str | None:
     """Host and port of an origin, lower case; None for `null` and rubbish."""
     try:
         return urlsplit(origin).netloc.lower() or None

@@ -1,7 +1,5 @@
 """What every response passes: the door, the security headers, the count; and what becomes of an error."""
 
-import logging
-
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,8 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_runtime.serve.door import Caller, Door
 from edge_runtime.serve.measured import ServerMetrics
 from edge_runtime.serve.refusals import Refusal
-
-_log = logging.getLogger(__name__)
 
 # Scripts, styles and pictures of our own and nothing else; pictures also from files a person opened (blob:).
 PAGE_POLICY = (

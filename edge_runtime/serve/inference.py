@@ -159,10 +159,10 @@ class InferenceThread:
             NotReady: There is no model.
             Busy: No place for this client.
         """
-        self._check_ready()
         now_s = self._clock()
         job = _Job(client, question, now_s, now_s + deadline_s)
         with self._changed:
+            self._check_ready()  # under the lock: nothing may join a line that was emptied for good
             try:
                 evicted = self._queue.put(client, job, cost=question.pixels)
             except Full:

@@ -15,9 +15,10 @@ class ServeLimits:
         ConfigError: Zero or less, or limits that contradict each other.
     """
 
-    # Questions in the house, the one being answered included: what a client waits at most is this many answers.
+    # Questions in the house, the one being answered included (one may wait in any case): so many answers is the longest
+    # wait of a client with one question in line.
     queue: int = 16
-    # Seconds from the last byte of a request to its answer; a question that waited so long is not asked any more.
+    # Seconds in line and at the model, once the pictures are decoded; a question that waited so long is not asked.
     deadline_s: float = 30.0
     # Seconds for the headers, and again for the body, of a request: who sends slower holds a connection for nothing.
     sending_s: float = 15.0

@@ -1,19 +1,17 @@
 """The socket side: uvicorn with limits on what it waits for."""
 
 import asyncio
-import logging
 import socket
+from contextlib import ExitStack
 from typing import Any
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge_runtime.serve.limits import ServeLimits
 from hardware.errors import DeviceError
-
-_log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 10
 _SHUTDOWN_S = 10
@@ -82,15 +80,18 @@ def bound_socket(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        with ExitStack() as if_it_fails:
+            bound = if_it_fails.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(_BACKLOG)  # here, because two sockets may be bound to one address as long as none listens
+            if_it_fails.pop_all()
+            return bound
     except OSError as error:
         raise DeviceError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-    return bound
 
 
-def make_server(app: FastAPI, limits: ServeLimits) -> StoppableServer:
+def make_server(app: ASGIApp, limits: ServeLimits) -> StoppableServer:
     """A server for the application; `run(sockets=[...])` it."""
     protocol = type("LimitedProtocol", (PatientProtocol,), {"patience_s": limits.sending_s})
     settings: dict[str, Any] = {

@@ -47,8 +47,8 @@ def check_files(files: Files, limits: ServeLimits) -> None:
         raise BadRequest(f"{len(files.depths)} depth maps for {len(files.images)} pictures: send as many, or none")
     if len(files.images) > limits.pictures:
         raise TooLarge(f"{len(files.images)} pictures in one question; at most {limits.pictures} are taken")
-    sizes = [size_as_stored(data, name=_named("image", i)) for i, data in enumerate(files.images)]
-    sizes += [depth_size_as_stored(data, name=_named("depth", i)) for i, data in enumerate(files.depths)]
+    sizes = [size_as_stored(data, name=named("image", i)) for i, data in enumerate(files.images)]
+    sizes += [depth_size_as_stored(data, name=named("depth", i)) for i, data in enumerate(files.depths)]
     check_pixels(sizes, limits)
 
 
@@ -81,10 +81,10 @@ def views_of(files: Files, *, depth_unit_m: float = 0.001, intrinsics: Intrinsic
     alone = not files.depths and intrinsics is None
     views: list[View] = []
     for i, data in enumerate(files.images):
-        rgb = decode_image(data, name=_named("image", i), upright=alone)
-        depth = decode_depth(files.depths[i], name=_named("depth", i), unit_m=depth_unit_m) if files.depths else None
+        rgb = decode_image(data, name=named("image", i), upright=alone)
+        depth = decode_depth(files.depths[i], name=named("depth", i), unit_m=depth_unit_m) if files.depths else None
         if depth is not None:
-            _insist_on_depth(depth, _named("depth", i))
+            _insist_on_depth(depth, named("depth", i))
         views.append(View(rgb=rgb, depth=depth, intrinsics=intrinsics if i == 0 else None))
     if intrinsics is not None:
         _check_intrinsics(intrinsics, views[0].rgb)
@@ -198,5 +198,6 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _named(what: str, index: int) -> str:
+def named(what: str, index: int) -> str:
+    """What messages call a file of a question: "image 1"."""
     return f"{what} {index + 1}"

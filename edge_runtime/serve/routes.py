@@ -1,6 +1,6 @@
 """What each path does: read, check, decode, wait in line, answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from edge_runtime.serve.pictures import (
     describe_depth,
     drawn_png,
     intrinsics_of,
+    named,
     transform_of,
     views_of,
 )
@@ -132,10 +133,7 @@ class Routes:
     def _query_question(self, raw: bytes) -> Question:
         body = read_json(raw, QueryBody)
         self._check_text(body.text)
-        images = [bytes_of(text, name=f"image {i + 1}") for i, text in enumerate(body.image_url)]
-        used = body.depth_url if body.enable_depth else []
-        depths = [bytes_of(text, name=f"depth {i + 1}") for i, text in enumerate(used)]
-        files = Files(images, depths)
+        files = _files_of(body.image_url, body.depth_url if body.enable_depth else [])
         check_files(files, self._limits)
         return Question(views_of(files), body.text, raw_prompt=True)
 
@@ -228,9 +226,15 @@ def _insist_on_type(request: Request, taken: tuple[str, ...]) -> str:
 
 def _refer_json(raw: bytes) -> Asked:
     body = read_json(raw, ReferBody)
-    images = [bytes_of(text, name=f"image {i + 1}") for i, text in enumerate(body.images)]
-    depths = [bytes_of(text, name=f"depth {i + 1}") for i, text in enumerate(body.depths)]
-    return Asked(body, Files(images, depths))
+    return Asked(body, _files_of(body.images, body.depths))
+
+
+def _files_of(images: Sequence[str], depths: Sequence[str]) -> Files:
+    """From base64 to files."""
+    return Files(
+        [bytes_of(text, name=named("image", i)) for i, text in enumerate(images)],
+        [bytes_of(text, name=named("depth", i)) for i, text in enumerate(depths)],
+    )
 
 
 def _refer_form(fields: dict[str, str], files: dict[str, list[bytes]]) -> Asked:

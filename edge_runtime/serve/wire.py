@@ -11,15 +11,17 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from edge_runtime.records import DepthSource
+from edge_runtime.serve.questions import WorkerState
 from edge_runtime.serve.refusals import BadRequest
 
-MOST_LISTED = 64  # entries of a list that are looked at at all; the server's own limits are lower
+_MOST_LISTED = 64  # entries of a list that are looked at at all; the server's own limits are lower
 _SHOWN_MISTAKES = 3
 
 Base64File = Annotated[
     str, Field(description="A file in base64.", json_schema_extra={"contentEncoding": "base64", "minLength": 1})
 ]
-Files = Annotated[list[Base64File], Field(max_length=MOST_LISTED)]
+Files = Annotated[list[Base64File], Field(max_length=_MOST_LISTED)]
 Matrix4x4 = Annotated[
     list[Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=4, max_length=4)]],
     Field(min_length=4, max_length=4, description="Takes camera points to the robot's base."),
@@ -99,7 +101,7 @@ class QueryReply(BaseModel):
 
     result: Literal[1] = 1
     answer: Annotated[str, Field(description="What the model wrote.")]
-    depth_source: Literal["sensor", "file", "estimated", "none"]
+    depth_source: DepthSource
 
 
 class PointReply(BaseModel):
@@ -146,7 +148,7 @@ class ReferReply(BaseModel):
     valid: bool
     reason: str | None
     points: list[PointReply]
-    depth_source: Literal["sensor", "file", "estimated", "none"]
+    depth_source: DepthSource
     timings_ms: dict[str, float]
     reused: list[str]
     tokens: TokensReply
@@ -182,7 +184,7 @@ class StateReply(BaseModel):
     """Whether questions are answered now, and by what."""
 
     ready: bool
-    state: Literal["loading", "ready", "stuck", "failed", "stopped"]
+    state: WorkerState
     bundle: str | None
     takes_depth: bool | None
     tile_budget: int | None

@@ -53,12 +53,14 @@ async function takeDepth(file) {
   if (!file) return;
   try {
     const found = await lookAtDepth(files, by("unit").value, { picture: true });
+    if (files.depth !== file) return; // another was chosen meanwhile
     await depthView.show(`data:image/png;base64,${found.picture_png}`, "The depth map, near is bright");
     by("depth-range").textContent = found.range_m
       ? `${found.range_m[0].toFixed(2)} to ${found.range_m[1].toFixed(2)} m, holes ${(100 * found.hole_share).toFixed(1)} %`
       : "relative: near is bright, no metres";
     complain(null);
   } catch (error) {
+    if (files.depth !== file) return;
     by("depth-figure").hidden = true;
     files.depth = null;
     by("depth").value = "";
@@ -78,7 +80,9 @@ async function takeIntrinsics(file) {
   }
 }
 
+/** Nothing of an earlier question may stand beside other files, nor an answer that is still on its way. */
 function forgetAnswer() {
+  asking?.abort();
   for (const view of [rgbView, depthView]) view.setMarks([]);
   by("points").replaceChildren();
   by("timings").hidden = true;
@@ -104,6 +108,7 @@ async function ask(event) {
     showPast();
   } catch (error) {
     if (error.name === "AbortError") return;
+    forgetAnswer();
     by("said").textContent = "No answer.";
     complain(error);
   } finally {

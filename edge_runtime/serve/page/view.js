@@ -15,23 +15,23 @@ export class View {
     new ResizeObserver(() => this.draw()).observe(element);
   }
 
-  /** Show a picture; false if the browser cannot. */
+  /** Show a picture, or say that the browser cannot; of two, the one asked for last stays. */
   async show(url, description) {
     const image = new Image();
     image.src = url;
     image.alt = description;
-    try {
-      await image.decode();
-    } catch {
+    this.coming = image;
+    const canShow = await image.decode().then(() => true, () => false);
+    if (this.coming !== image) return;
+    if (!canShow) {
       this.clear("This browser cannot show the picture; it can be asked about all the same.");
-      return false;
+      return;
     }
     this.image = image;
     this.svg = make("svg", { viewBox: `0 0 ${image.naturalWidth} ${image.naturalHeight}`, "aria-hidden": "true" });
     this.element.replaceChildren(image, this.svg);
     this.cursor = null;
     this.marks = [];
-    return true;
   }
 
   clear(words) {
@@ -39,6 +39,7 @@ export class View {
     note.className = "empty";
     note.textContent = words;
     this.image = null;
+    this.coming = null;
     this.element.replaceChildren(note);
   }
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ def test_base_from_camera_moves_the_point(served: Served, photo: Path, depth_fil
     np.testing.assert_allclose(point["base_m"], np.add(point["camera_m"], (0, 0, 1.5)), atol=2e-5)
 
 
+def metres(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((height, width), 1000, np.uint16)).save(file, "PNG")
+    return file.getvalue()
+
+
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "misspelt name": ({"txt": "x"}, 400, "bad_request"),
     "empty text": ({"text": "  "}, 400, "bad_text"),
@@ -99,9 +106,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no base64": ({"images": ["***"]}, 400, "bad_base64"),
     "no image": ({"images": [b64(b"words")]}, 400, "bad_image"),
     "tiny image": ({"images": [b64(png(4, 4))]}, 400, "bad_image"),
-    "depth of another size": (
-        {"depths": [b64(png(32, 32)), b64(png())], "images": [b64(png())]}, 400, "bad_request",
-    ),
+    "more depth maps than pictures": ({"depths": [b64(png())] * 2}, 400, "bad_request"),
+    "metres of another size": ({"depths": [b64(metres(32, 32))]}, 400, "bad_depth"),
     "intrinsics of another picture": (
         {"intrinsics": {"fx": 9.0, "fy": 9.0, "cx": 1.0, "cy": 1.0, "width": 9, "height": 9}}, 400, "bad_calibration",
     ),
@@ -228,10 +234,40 @@ def test_pages_of_others_may_not_ask(served: Served, headers: dict[str, str]) ->
 
 def test_every_response_carries_the_security_headers(served: Served, guarded: Served) -> None:
     for reply in (httpx.get(served.url), httpx.get(f"{served.url}/nowhere"), httpx.get(f"{guarded.url}/metrics")):
-        assert "script-src 'self'" in reply.headers["Content-Security-Policy"]
-        assert reply.headers["X-Content-Type-Options"] == "nosniff"
-        assert "Access-Control-Allow-Origin" not in reply.headers
-        assert "server" not in reply.headers
+        check_security_headers(reply)
+
+
+def check_security_headers(reply: httpx.Response) -> None:
+    assert "script-src 'self'" in reply.headers["Content-Security-Policy"]
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in reply.headers
+    assert "server" not in reply.headers
+
+
+def test_a_defect_is_a_500_like_every_response_counted_and_without_details(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_client: str) -> None:
+        raise KeyError("a secret of the inside")
+
+    with running(gate) as thread, listening(thread) as served:
+        monkeypatch.setattr(thread, "check_room", broken)
+        reply = post(served, "/v1/refer", json=BODY)
+        assert (reply.status_code, reply.json()["kind"]) == (500, "defect")
+        assert "secret" not in reply.text
+        check_security_headers(reply)
+        counted = httpx.get(f"{served.url}/metrics").text
+        assert 'roborefer_requests_total{path="/v1/refer",status="500"} 1.0' in counted
+
+
+def test_a_large_form_never_reaches_a_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_disk(*_: object, **__: object) -> None:
+        raise AssertionError("a file was made")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_disk)
+    large = png(1200, 1000)
+    assert len(large) > 3 * 2**20
+    assert post(served, "/v1/refer", files={"images": ("a.png", large)}, data={"text": "the cup"}).status_code == 200
 
 
 def test_page_files_come_from_the_package_only(served: Served) -> None:

@@ -12,7 +12,9 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.serve.client import EdgeClient
 from edge_runtime.serve.door import Door, check_bind, is_loopback, read_token
 from edge_runtime.serve.limits import ServeLimits
+from edge_runtime.serve.listening import bound_socket
 from edge_runtime.serve.refusals import NotAllowed
+from hardware.errors import DeviceError
 
 TOKEN = "0123456789abcdef"
 
@@ -83,7 +85,7 @@ def test_limits_that_nothing_passes_are_refused(limits: dict[str, float]) -> Non
 def test_verb_listens_answers_and_leaves_when_told(photo: Path) -> None:
     with (
         running_server("--threads", "1", "--queue", "3") as server,
-        EdgeClient(f"http://{server.host}:{server.port}") as c,
+        EdgeClient(server.url) as c,
     ):
         assert c.state().places == 3
         assert c.refer(photo.read_bytes(), "Point to the blue cup.").valid
@@ -100,6 +102,11 @@ def test_verb_refuses_with_the_exit_codes_of_all_verbs(flags: list[str], status:
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_taken_is_said_before_anything_is_served() -> None:
+    with bound_socket("127.0.0.1", 0) as first, pytest.raises(DeviceError, match="cannot listen"):
+        bound_socket("127.0.0.1", first.getsockname()[1])
 
 
 def test_verb_without_its_extra_says_what_to_install() -> None:

@@ -101,13 +101,33 @@ def test_mistakes_and_a_server_that_leaves_are_said(browser: Any, guarded: Serve
     page = opened(browser, guarded.url, width=900, complaints=complaints, http_credentials=credentials)
     page.fill("#instruction", "the cup")
     page.keyboard.press("Enter")
-    page.get_by_text("Choose a picture first.").wait_for()
+    page.locator("#problem", has_text="Choose").wait_for()
+    assert page.inner_text("#problem") == "Choose a picture first."
     words = tmp_path / "words.png"
     words.write_text("no picture")
     page.set_input_files("#image", words)
     page.keyboard.press("Enter")
     page.locator("#problem", has_text="not a picture").wait_for()
+    assert page.inner_text("#said") == "No answer."
     page.context.set_offline(True)
     page.wait_for_selector('#state[data-state="unreachable"]')
+    assert page.inner_text("#state") == "unreachable"
     page.context.set_offline(False)
     page.wait_for_selector('#state[data-state="ready"]')
+    assert page.inner_text("#state") == "ready"
+    assert {said.partition(":")[0] for said in complaints} == {"Failed to load resource"}  # no script went wrong
+
+
+@pytest.mark.slow
+def test_an_answer_about_the_picture_before_is_not_waited_for(browser: Any, served: Served, photo: Path) -> None:
+    page = opened(browser, served.url, width=900, complaints=[])
+    page.route("**/v1/refer", lambda _route: None)  # under way until somebody gives up
+    page.set_input_files("#image", photo)
+    page.fill("#instruction", "Point to the blue cup.")
+    with page.expect_request("**/v1/refer"):
+        page.keyboard.press("Enter")
+    assert page.inner_text("#said") == "Asking…"
+    with page.expect_event("requestfailed"):
+        page.set_input_files("#image", CLIP / "rgb" / "000001.jpg")
+    assert page.inner_text("#said") == "No question yet."
+    assert page.get_attribute("#ask", "aria-disabled") is None
