@@ -126,7 +126,6 @@ POLITENESS = Wordings(
         "{do}, please.",
         "hey, {do}.",
         "would you please {do}?",
-        "please help: {do}.",
         "now {do}.",
         "robot, {do}.",
         "I would like you to {do}.",

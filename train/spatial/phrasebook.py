@@ -27,26 +27,24 @@ FILTERS: dict[Relation, Wordings] = {
     Relation.LEFT_OF: Wordings(
         ("to the left of {a}", "left of {a}", "on the left of {a}", "that is to the left of {a}",
          "on the left-hand side of {a}", "sitting to the left of {a}", "which is left of {a}",
-         "over on the left of {a}", "you can see left of {a}", "standing to the left of {a}", "off to the left of {a}",
-         "immediately to the left of {a}"),
+         "over on the left of {a}", "you can see left of {a}", "standing to the left of {a}", "off to the left of {a}"),
         ("that sits left of {a}", "over to the left of {a}", "you see to the left of {a}"),
     ),
     Relation.RIGHT_OF: Wordings(
         ("to the right of {a}", "right of {a}", "on the right of {a}", "that is to the right of {a}",
          "on the right-hand side of {a}", "sitting to the right of {a}", "which is right of {a}",
          "over on the right of {a}", "you can see right of {a}", "standing to the right of {a}",
-         "off to the right of {a}", "immediately to the right of {a}"),
+         "off to the right of {a}"),
         ("that sits right of {a}", "over to the right of {a}", "you see to the right of {a}"),
     ),
     Relation.IN_FRONT_OF: Wordings(
         ("in front of {a}", "that is in front of {a}", "on this side of {a}", "standing in front of {a}",
-         "sitting in front of {a}", "which is in front of {a}", "you can see in front of {a}",
-         "on the front side of {a}"),
+         "sitting in front of {a}", "which is in front of {a}", "you can see in front of {a}"),
         ("that sits in front of {a}", "standing before {a}", "you see in front of {a}"),
     ),
     Relation.BEHIND: Wordings(
         ("behind {a}", "that is behind {a}", "placed behind {a}", "standing behind {a}", "sitting behind {a}",
-         "which is behind {a}", "you can see behind {a}", "at the back of {a}"),
+         "which is behind {a}", "you can see behind {a}"),
         ("that sits behind {a}", "on the far side of {a}", "you see behind {a}"),
     ),
     Relation.ABOVE: Wordings(
@@ -95,26 +93,26 @@ FILTERS: dict[Relation, Wordings] = {
     ),
     Relation.TALLER: Wordings(
         ("taller than {a}", "that is taller than {a}", "higher than {a} from bottom to top",
-         "of greater height than {a}", "that reaches higher than {a}", "that stands taller than {a}",
+         "of greater height than {a}", "that stands taller than {a}",
          "which is taller than {a}", "greater in height than {a}"),
         ("that reaches higher from its foot than {a} does", "with more height than {a}"),
     ),
     Relation.SHORTER: Wordings(
         ("shorter than {a}", "that is shorter than {a}", "not as tall as {a}", "of lesser height than {a}",
-         "that reaches less high than {a}", "that stands lower than {a}", "which is shorter than {a}",
+         "which is shorter than {a}",
          "smaller in height than {a}"),
         ("that is less tall than {a}", "with less height than {a}"),
     ),
     Relation.WIDER: Wordings(
         ("wider than {a}", "that is wider than {a}", "broader than {a}", "that is broader than {a}",
          "that takes more width than {a}", "with more width than {a}", "which is wider than {a}",
-         "greater in width than {a}", "that spans more than {a}"),
+         "greater in width than {a}"),
         ("that spans more width than {a}", "of greater width than {a}"),
     ),
     Relation.THINNER: Wordings(
         ("thinner than {a}", "that is thinner than {a}", "narrower than {a}", "that is narrower than {a}",
          "that takes less width than {a}", "with less width than {a}", "which is thinner than {a}",
-         "that spans less than {a}", "smaller in width than {a}"),
+         "smaller in width than {a}"),
         ("that spans less width than {a}", "slimmer than {a}"),
     ),
     Relation.OBJECT_SIDE: Wordings(
@@ -126,14 +124,12 @@ FILTERS: dict[Relation, Wordings] = {
     Relation.CAMERA_DISTANCE: Wordings(
         ("about {metres} from the camera", "that is about {metres} away from the camera",
          "roughly {metres} from the camera", "at a distance of about {metres} from the camera",
-         "around {metres} from the camera", "that stands about {metres} from the camera",
-         "that sits about {metres} off the camera", "nearly {metres} away from the camera"),
+         "around {metres} from the camera", "that stands about {metres} from the camera"),
         ("some {metres} off from the camera", "{metres} or so from the camera"),
     ),
     Relation.OBJECT_DISTANCE: Wordings(
         ("about {metres} from {a}", "that is about {metres} away from {a}", "roughly {metres} from {a}",
-         "at a distance of about {metres} from {a}", "around {metres} from {a}", "that stands about {metres} from {a}",
-         "about {metres} off {a}", "nearly {metres} away from {a}"),
+         "at a distance of about {metres} from {a}", "around {metres} from {a}", "that stands about {metres} from {a}"),
         ("some {metres} away from {a}", "{metres} or so from {a}"),
     ),
     Relation.TABLE_PLACE: Wordings(
@@ -159,7 +155,7 @@ SELECTIONS: dict[Relation, Wordings] = {
     Relation.BIGGER: Wordings(
         ("the biggest {n}", "the largest {n}", "the {n} that is bigger than the rest", "the biggest of the {ns}",
          "the biggest one among the {ns}", "the {n} that takes the most space", "the {n} with the most bulk",
-         "the greatest {n}", "the {n} of the greatest size", "the {n} that is the biggest"),
+         "the {n} of the greatest size", "the {n} that is the biggest"),
         ("the {n} that takes up most room", "the bulkiest of the {ns}"),
     ),
     Relation.SMALLER: Wordings(
@@ -170,12 +166,12 @@ SELECTIONS: dict[Relation, Wordings] = {
     ),
     Relation.TALLER: Wordings(
         ("the tallest {n}", "the {n} that is taller than the rest", "the tallest of the {ns}",
-         "the {n} of the greatest height", "the {n} that reaches highest", "the {n} that is the tallest"),
+         "the {n} of the greatest height", "the {n} that is the tallest"),
         ("the {n} with the most height", "the tallest one among the {ns}"),
     ),
     Relation.SHORTER: Wordings(
         ("the shortest {n}", "the {n} that is shorter than the rest", "the shortest of the {ns}",
-         "the least tall {n}", "the {n} that reaches least high", "the {n} of the least height",
+         "the least tall {n}", "the {n} of the least height",
          "the {n} that is the shortest"),
         ("the {n} with the least height", "the shortest one among the {ns}"),
     ),
@@ -281,7 +277,6 @@ FIRSTS: dict[Relation, Wordings] = {
             "the {n} at the very front",
             "the {n} at the front end",
             "the {n} that is farthest to the front",
-            "the {n} in front of all the others",
         ),
         ("the {n} in the front row",),
     ),
@@ -291,7 +286,6 @@ FIRSTS: dict[Relation, Wordings] = {
             "the {n} at the very back",
             "the {n} at the back end",
             "the {n} that is the farthest back",
-            "the {n} behind all the others",
         ),
         ("the {n} that is farthest to the back",),
     ),
@@ -299,9 +293,7 @@ FIRSTS: dict[Relation, Wordings] = {
         (
             "the topmost {n}",
             "the {n} at the very top",
-            "the {n} that is on top",
             "the highest up {n}",
-            "the {n} above all the others",
         ),
         ("the {n} that is highest up",),
     ),
@@ -309,9 +301,7 @@ FIRSTS: dict[Relation, Wordings] = {
         (
             "the bottommost {n}",
             "the {n} at the very bottom",
-            "the {n} that is lowest",
             "the lowest down {n}",
-            "the {n} below all the others",
         ),
         ("the {n} that is lowest down",),
     ),

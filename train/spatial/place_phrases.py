@@ -53,21 +53,20 @@ PLACES: dict[tuple[Relation, int], Wordings] = {
 DIRECTIONS: dict[str, Wordings] = {
     "left": Wordings(
         ("to the left of", "left of", "on the left of", "on the left-hand side of", "off to the left of",
-         "immediately to the left of", "over on the left of", "directly left of", "on the left side of"),
+         "over on the left of", "on the left side of"),
         ("just left of", "over to the left of"),
     ),
     "right": Wordings(
         ("to the right of", "right of", "on the right of", "on the right-hand side of", "off to the right of",
-         "immediately to the right of", "over on the right of", "directly right of", "on the right side of"),
+         "over on the right of", "on the right side of"),
         ("just right of", "over to the right of"),
     ),
     "front": Wordings(
-        ("in front of", "right in front of", "on this side of", "directly in front of", "immediately in front of",
-         "on the front side of", "somewhere in front of"),
+        ("in front of", "right in front of", "on this side of", "directly in front of", "somewhere in front of"),
         ("just in front of", "on the near side of"),
     ),
     "behind": Wordings(
-        ("behind", "right behind", "immediately behind", "directly behind", "at the back of", "on the back side of",
+        ("behind", "right behind", "immediately behind", "directly behind",
          "somewhere behind", "in back of"),
         ("just behind", "on the far side of"),
     ),
@@ -75,7 +74,7 @@ DIRECTIONS: dict[str, Wordings] = {
 
 # Two sectors at once: the second is joined by one of these.
 JOINED = Wordings(
-    ("and {direction} {a}", "and at the same time {direction} {a}", "and also {direction} {a}", "plus {direction} {a}"),
+    ("and {direction} {a}", "and at the same time {direction} {a}", "and also {direction} {a}"),
     ("as well as {direction} {a}",),
 )
 
@@ -117,7 +116,7 @@ TABLE_PLACES: dict[str, Wordings] = {
     ),
     "near": Wordings(
         ("at the near edge", "along the front edge", "by the near edge", "near the front edge",
-         "close to the near edge", "along the edge nearest to us"),
+         "close to the near edge"),
         ("next to the nearest edge",),
     ),
     "centre": Wordings(

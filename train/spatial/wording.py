@@ -46,7 +46,7 @@ THERE_IS = frozenset(
     {Relation.LEFT_OF, Relation.RIGHT_OF, Relation.IN_FRONT_OF, Relation.BEHIND, Relation.ON, Relation.INSIDE}
 )
 ADVERBIAL_STARTS = ("to the ", "on ", "in ", "behind ", "at ", "inside ", "over to ")
-RELATIVE_STARTS = ("that ", "which ", "you ", "someone ", "where ")
+RELATIVE_STARTS = ("that ", "which ", "with ", "you ", "someone ", "where ")
 PLURAL_VERBS = {
     "is": "are", "has": "have", "sits": "sit", "stands": "stand", "lies": "lie", "takes": "take", "reaches": "reach",
     "spans": "span", "separates": "separate",
