@@ -31,6 +31,7 @@ from hardware.storage import whole_file
 
 SIMULATE_TIMEOUT_S = 4 * 3600.0
 SHOWN = 6  # clips on the sheet
+FRAMES_PER_CLIP = 60  # as the simulator writes them
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def lines_of(report: dict[str, Any]) -> list[str]:
 
 
 def _simulate(folder: Path, request: TrackingRequest) -> None:
-    arguments = (str(folder), "--clips", str(request.clips), "--seed", str(request.seed))
+    arguments = (str(folder.resolve()), "--clips", str(request.clips), "--seed", str(request.seed))
     child = run_module("train.simulator.tracking_clips", *arguments, timeout_s=SIMULATE_TIMEOUT_S)
     if child.timed_out or child.returncode != 0:
         raise ConfigError(f"the simulator wrote no clips: {child.last_words}")
@@ -157,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--posed", action="store_true", help="tell where the camera is: places are held")
     parser.add_argument("--json", action="store_true", help="print the report as one line")
     options = parser.parse_args(arguments)
+    if options.clips < 1 or not 0 <= options.late < FRAMES_PER_CLIP:
+        parser.error(f"--clips is at least 1 and --late from 0 to {FRAMES_PER_CLIP - 1}")
     try:
         report = measure(TrackingRequest(options.out, options.clips, options.seed, options.late, options.posed))
     except EdgeError as error:

@@ -17,7 +17,8 @@ GRACE_FRAMES = 5  # that a tracker may take to notice
 FAR_PX = 25.0  # farther from the target than this is a wrong place; on the right thing it is counted apart
 NEAR_PX = 3  # the target's own pixels may be so far from the published one: masks end at outlines
 
-MEDIAN_ERROR_PX, OCCLUSION_FRAMES, WRONG_SHARE = 4.0, 5, 0.05
+MEDIAN_ERROR_PX, OCCLUSION_FRAMES = 4.0, 5
+WRONG_SHARE = 0.05  # of the clips; both for what is wrong, and for what is wrong or far, as the bar first was
 FRAMES_PER_S, CPU_SHARE, CLIPS_PER_KIND = 30.0, 0.3, 15
 
 
@@ -72,9 +73,11 @@ def score_clip(
     """
     hidden_at = hidden_from(clip)
     shown = range(first, hidden_at if hidden_at is not None else len(targets))
+    faults = [_fault(clip, target, i) if i >= first else None for i, target in enumerate(targets)]
     seen = [i for i in shown if targets[i].px is not None and clip.frames[i].visible]
     lost_at = next((i for i in range(first, len(targets)) if targets[i].px is None), None)
-    noticed = next((i for i in range(hidden_at, len(targets)) if targets[i].px is None), None) if hidden_at else None
+    after = range(len(targets) if hidden_at is None else hidden_at, len(targets))
+    noticed = next((i for i in after if targets[i].px is None), None)
     return ClipScore(
         name=clip.name,
         kind=clip.kind,
@@ -84,8 +87,8 @@ def score_clip(
         reason=None if lost_at is None else targets[lost_at].reason,
         hidden_at=hidden_at,
         noticed_after=None if noticed is None or hidden_at is None else noticed - hidden_at,
-        wrong_at=next((i for i in range(first, len(targets)) if _fault(clip, targets[i], i) == "wrong"), None),
-        far_at=next((i for i in range(first, len(targets)) if _fault(clip, targets[i], i) == "far"), None),
+        wrong_at=faults.index("wrong") if "wrong" in faults else None,
+        far_at=faults.index("far") if "far" in faults else None,
         position_error_m=_position_error(clip, targets, seen),
         cpu_ms=tuple(cpu_ms[: None if lost_at is None else lost_at + 1]),
         wall_ms=tuple(wall_ms[: None if lost_at is None else lost_at + 1]),
@@ -109,10 +112,11 @@ def summarise(scores: Sequence[ClipScore], fps: float) -> dict[str, Any]:
     bars = {
         "clips_per_kind": _bar(fewest, CLIPS_PER_KIND, fewest >= CLIPS_PER_KIND),
         "frames_per_s": _bar(overall["frames_per_s"], FRAMES_PER_S, overall["frames_per_s"] >= FRAMES_PER_S),
-        "cpu_s_per_s": _bar(overall["cpu_s_per_s"], CPU_SHARE, overall["cpu_s_per_s"] <= CPU_SHARE),
+        "cpu_s_per_s": _most(overall["cpu_s_per_s"], CPU_SHARE),
         "median_error_px": _most(overall["median_error_px"], MEDIAN_ERROR_PX),
         "occlusions_noticed_late": _bar(len(late), 0, not late),
-        "wrong_share": _bar(overall["wrong_share"], WRONG_SHARE, overall["wrong_share"] <= WRONG_SHARE),
+        "wrong_share": _most(overall["wrong_share"], WRONG_SHARE),
+        "wrong_or_far_share": _most(overall["wrong_or_far_share"], WRONG_SHARE),
     }
     return {"overall": overall, "by_kind": by_kind, "bars": bars}
 
@@ -122,6 +126,7 @@ def _figures(scores: Sequence[ClipScore], fps: float) -> dict[str, Any]:
     wall_ms = np.concatenate([score.wall_ms for score in scores])
     hidden = [score for score in scores if score.hidden_at is not None]
     wrong = sum(score.wrong_at is not None for score in scores)
+    far = sum(score.far_at is not None and score.wrong_at is None for score in scores)
     metres = [score.position_error_m for score in scores if score.position_error_m is not None]
     return {
         "clips": len(scores),
@@ -133,8 +138,9 @@ def _figures(scores: Sequence[ClipScore], fps: float) -> dict[str, Any]:
         "occlusions": len(hidden),
         "noticed_in_time": sum(_in_time(score) for score in hidden),
         "wrong_clips": wrong,
-        "far_clips": sum(score.far_at is not None and score.wrong_at is None for score in scores),
+        "far_clips": far,
         "wrong_share": round(wrong / len(scores), 4),
+        "wrong_or_far_share": round((wrong + far) / len(scores), 4),
         "cpu_ms": {"p50": _rounded(np.median(cpu_ms)), "p95": _rounded(np.percentile(cpu_ms, 95))},
         "frames_per_s": _rounded(1000.0 / max(float(np.mean(cpu_ms)), 1e-6)),
         "frames_per_s_wall": _rounded(1000.0 / max(float(np.mean(wall_ms)), 1e-6)),

@@ -5,9 +5,9 @@ of now. With depth all six freedoms are fitted; without, points are taken to lie
 picture then shows are: shift, turn about the optical axis, and size (as nearness).
 """
 
-import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from edge_runtime.records import F64
@@ -86,12 +86,7 @@ class _Seen:
 
 def rotation_of(turn_rad: F64) -> F64:
     """Rotation matrix [3, 3] of a turn about an axis [3], its length the angle (Rodrigues)."""
-    angle = math.sqrt(float(turn_rad @ turn_rad))
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = turn_rad / angle
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross))
+    return np.asarray(cv2.Rodrigues(np.asarray(turn_rad, np.float64))[0])
 
 
 def _rows(seen: _Seen, pose: F64, pivot: F64, focal_px: float, scale_px: float) -> tuple[F64, F64, F64]:

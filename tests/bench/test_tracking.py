@@ -119,6 +119,15 @@ def test_bars_say_what_was_met(clip: TrackingClip) -> None:
     assert not any(bar["ok"] for name, bar in bad["bars"].items() if name != "frames_per_s")
 
 
+def test_far_on_the_right_thing_misses_the_bar_of_the_first_rule_only(clip: TrackingClip) -> None:
+    far = summarise([scored(clip, told(clip, 12, shift_px=26.0, shifted_from=7))], fps=30.0)
+    assert (far["overall"]["wrong_share"], far["overall"]["wrong_or_far_share"]) == (0.0, 1.0)
+    assert far["bars"]["wrong_share"]["ok"]
+    assert not far["bars"]["wrong_or_far_share"]["ok"]
+    both = summarise([scored(clip, told(clip, FRAMES, shift_px=26.0))], fps=30.0)  # far, then wrong: one clip
+    assert (both["overall"]["wrong_share"], both["overall"]["wrong_or_far_share"]) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("late", [0, 6])
 def test_the_tracker_follows_and_loses_the_card(clip: TrackingClip, late: int) -> None:
     score, targets = play(clip, late=late)
@@ -158,13 +167,25 @@ def test_clips_without_truth_are_refused_by_name(folder: Path, tmp_path: Path) -
         read_clip(broken).mask(0)
 
 
+@pytest.mark.parametrize("wrong", [["--clips", "0"], ["--late", "-1"], ["--late", "60"]])
+def test_counts_that_measure_nothing_are_refused(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), *wrong])
+    assert "--clips is at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_the_command_makes_clips_and_measures_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_makes_clips_and_measures_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mujoco")
-    assert main([str(tmp_path), "--clips", "4", "--json"]) == 6  # too few clips for the bar
+    monkeypatch.chdir(tmp_path)  # the simulator is a child that stands elsewhere
+    assert main(["here", "--clips", "4", "--json"]) == 6  # too few clips for the bar
     report = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert {clip["name"] for clip in report["clips"]} == {
         f"{kind}-000" for kind in ("moving_camera", "moving_object", "occlusion", "look_alike")
     }
     assert report["overall"]["median_error_px"] < 8.0
-    assert (tmp_path / "worst.jpg").is_file()
+    assert (tmp_path / "here/worst.jpg").is_file()

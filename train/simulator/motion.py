@@ -67,7 +67,7 @@ class Slide:
 
     def at(self, posed: Posed, share: float) -> Posed:
         """Where the object is at a share of the clip."""
-        way = _ease((share - self.start) / (self.stop - self.start))
+        way = ease((share - self.start) / (self.stop - self.start))
         return replace(posed, footprint=_moved(posed.footprint, self.travel_m * way, self.turn_rad * way))
 
 
@@ -87,10 +87,10 @@ def clip_samples(renderer: Renderer, seed: int, config: ClipConfig, scenes: Scen
         rise = math.copysign(config.rise_m, rise) if config.closed else rise  # a flat ellipse would show views twice
         shares = _shares(config)
         views = [orbit(camera, middle, *_turn_and_rise(s, sweep, rise, config.closed)) for s in shares]
-        probes = (_sample(renderer, _after(scene, slides, shares[k]), views[k]) for k in _probed(config))
+        probes = (_sample(renderer, after(scene, slides, shares[k]), views[k]) for k in _probed(config))
         if len(slides) == config.movers and all(all_visible(p.graph.instance_mask, len(scene.objects)) for p in probes):
             for share, view in zip(shares, views, strict=True):
-                yield _sample(renderer, _after(scene, slides, share), view)
+                yield _sample(renderer, after(scene, slides, share), view)
             return
     raise SceneImpossible(
         f"no clip of seed {seed} keeps everything in view in {TRIES} tries; lower sweep_deg or movers"
@@ -120,10 +120,15 @@ def write_clip(out: Path, samples: Iterator[Sample], *, seed: int, config: ClipC
     return len(lines)
 
 
+def movable(scene: Scene) -> list[Posed]:
+    """The objects that stand on the table and carry nothing."""
+    carrying = {posed.support for posed in scene.objects}
+    return [posed for posed in scene.objects if posed.support == TABLE and posed.id not in carrying]
+
+
 def draw_slides(rng: Rng, scene: Scene, count: int) -> list[Slide]:
     """Ways for up to `count` objects on which nothing stands, that meet nothing else and stay on the table."""
-    carrying = {posed.support for posed in scene.objects}
-    free = [posed for posed in scene.objects if posed.support == TABLE and posed.id not in carrying]
+    free = movable(scene)
     slides: list[Slide] = []
     for index in rng.permutation(len(free)):
         if len(slides) == count:
@@ -143,7 +148,7 @@ def draw_slide(rng: Rng, scene: Scene, posed: Posed, others: Sequence[Footprint]
         slide = Slide(
             posed.id, travel, float(rng.normal(0, 0.6)), float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.6, 0.95))
         )
-        if all(_free(footprint, scene, others) for footprint in _swept(scene, slide)):
+        if all(fits(footprint, scene, others) for footprint in _swept(scene, slide)):
             return slide
     return None
 
@@ -155,7 +160,8 @@ def _swept(scene: Scene, slide: Slide) -> list[Footprint]:
     ]
 
 
-def _free(footprint: Footprint, scene: Scene, others: Sequence[Footprint]) -> bool:
+def fits(footprint: Footprint, scene: Scene, others: Sequence[Footprint]) -> bool:
+    """Whether a footprint is on the table and clear of `others`."""
     return on_table(footprint, scene.table, EDGE_MARGIN_M) and all(apart(footprint, o, GAP_M) for o in others)
 
 
@@ -171,7 +177,8 @@ def orbit(camera: CameraPose, middle_m: F64, turn_deg: float, rise_m: float) -> 
     return replace(camera, world_from_camera=pose)
 
 
-def _after(scene: Scene, slides: Sequence[Slide], share: float) -> Scene:
+def after(scene: Scene, slides: Sequence[Slide], share: float) -> Scene:
+    """The scene at a share of the clip."""
     moving = {slide.object_id: slide for slide in slides}
     objects = [moving[p.id].at(p, share) if p.id in moving else p for p in scene.objects]
     return replace(scene, objects=tuple(objects))
@@ -221,9 +228,10 @@ def _turn_and_rise(share: float, sweep_deg: float, rise_m: float, closed: bool) 
     if closed:
         angle = 2 * math.pi * share
         return sweep_deg / 2 * math.cos(angle), rise_m / 2 * math.sin(angle)
-    return sweep_deg * (_ease(share) - 0.5), rise_m * share
+    return sweep_deg * (ease(share) - 0.5), rise_m * share
 
 
-def _ease(share: float) -> float:
+def ease(share: float) -> float:
+    """A share of the time to one of the way, starting and ending at rest; 0 before and 1 after."""
     x = min(max(share, 0.0), 1.0)
     return x * x * (3 - 2 * x)

@@ -26,7 +26,7 @@ from edge_runtime.errors import EdgeError
 from hardware.camera.replay_writer import ReplayWriter
 from hardware.storage import storage_errors, whole_file
 from train.simulator.motion import ClipConfig, captured
-from train.simulator.render import FAST, Quality, Renderer
+from train.simulator.render import Renderer
 from train.simulator.sample import rng_of
 from train.simulator.scene import SceneConfig, assets_of
 from train.simulator.tracking_scenes import KINDS, Script, draw_script, seen
@@ -37,12 +37,11 @@ TRUTH_FILE = "target.json"
 MASK_FOLDER = "mask"
 CLIP = ClipConfig(frames=60, fps=30.0, lens=LENSES[0])
 SCENES = SceneConfig(held_out=True, min_objects=3, max_objects=7)
-SHADOWS = Quality(shadow_px=1024)
 RGB_NOISE = 1.5  # standard deviation in 8-bit levels
 SPARE_PX = 64
 
 
-def write_clips(out: Path, count: int, seed: int, *, frames: int = CLIP.frames, quality: Quality = FAST) -> int:
+def write_clips(out: Path, count: int, seed: int, *, frames: int = CLIP.frames) -> int:
     """Write `count` clips, the kinds in turn; returns how many were new.
 
     Raises:
@@ -51,7 +50,7 @@ def write_clips(out: Path, count: int, seed: int, *, frames: int = CLIP.frames, 
         SceneImpossible: a kind that no scene came up for.
     """
     config, written = replace(CLIP, frames=frames), 0
-    with Renderer(assets_of(SCENES), width=CLIP.lens.width, height=CLIP.lens.height, quality=quality) as renderer:
+    with Renderer(assets_of(SCENES), width=CLIP.lens.width, height=CLIP.lens.height) as renderer:
         for index in range(count):
             kind = KINDS[index % len(KINDS)]
             folder = out / f"{kind}-{index // len(KINDS):03d}"
@@ -134,12 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder for the clips; those that are there already are kept")
     parser.add_argument("--clips", type=int, default=64, help="how many; the four kinds come in turn (64)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frames", type=int, default=CLIP.frames, help="of each clip, at 30 a second (60)")
-    parser.add_argument("--shadows", action="store_true", help="three times slower to draw")
     options = parser.parse_args(arguments)
-    quality = SHADOWS if options.shadows else FAST
     try:
-        new = write_clips(options.out, options.clips, options.seed, frames=options.frames, quality=quality)
+        new = write_clips(options.out, options.clips, options.seed)
     except EdgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

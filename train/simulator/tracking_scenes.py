@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from train.simulator.errors import SceneImpossible
 from train.simulator.meshes import rotation
-from train.simulator.motion import Slide, draw_slide, orbit
-from train.simulator.placement import Posed, apart, on_table
+from train.simulator.motion import Slide, after, draw_slide, ease, fits, movable, orbit
+from train.simulator.placement import Posed
 from train.simulator.render import Renderer
 from train.simulator.sample import all_visible
-from train.simulator.scene import EDGE_MARGIN_M, GAP_M, Scene, SceneConfig, draw_scene
+from train.simulator.scene import Scene, SceneConfig, draw_scene
 from train.simulator.surroundings import Solid
 from train.simulator.viewpoint import LENSES, draw_camera
 from train.spatial.scene_graph import TABLE, TABLE_MASK, CameraPose
@@ -79,7 +79,8 @@ class Occluder:
 
     def at(self, share: float) -> Solid:
         """The thing at a share of the clip."""
-        away = 1 - _ramp(share, self.come, self.cover) + _ramp(share, self.leave, self.gone)
+        come = ease((share - self.come) / (self.cover - self.come))
+        away = 1 - come + ease((share - self.leave) / (self.gone - self.leave))
         side = np.cross(self.towards, [0.0, 0.0, 1.0])
         side /= np.linalg.norm(side)
         turn = np.stack([self.towards, side, np.cross(self.towards, side)], axis=1)
@@ -99,12 +100,11 @@ class Script:
 
     def scene_at(self, share: float, *, occluded: bool = True) -> Scene:
         """The scene at a share of the clip, with or without what passes in front."""
-        moving = {slide.object_id: slide for slide in self.slides}
-        objects = tuple(moving[p.id].at(p, share) if p.id in moving else p for p in self.scene.objects)
-        around = self.scene.surroundings
-        if occluded and self.occluder is not None:
-            around = replace(around, solids=(*around.solids, self.occluder.at(share)))
-        return replace(self.scene, objects=objects, surroundings=around)
+        scene = after(self.scene, self.slides, share)
+        if not occluded or self.occluder is None:
+            return scene
+        around = replace(scene.surroundings, solids=(*scene.surroundings.solids, self.occluder.at(share)))
+        return replace(scene, surroundings=around)
 
     def frames(self) -> Iterator[tuple[Scene, CameraPose]]:
         """What each frame shows and from where."""
@@ -158,8 +158,7 @@ def _try_script(renderer: Renderer, rng: Rng, kind: Kind, frames: int, scene: Sc
 
 def _choose(rng: Rng, scene: Scene) -> Posed | None:
     """An object that stands on the table and carries nothing."""
-    carrying = {posed.support for posed in scene.objects}
-    free = [posed for posed in scene.objects if posed.support == TABLE and posed.id not in carrying]
+    free = movable(scene)
     return free[int(rng.integers(len(free)))] if free else None
 
 
@@ -176,7 +175,7 @@ def _with_copies(rng: Rng, scene: Scene, posed: Posed) -> Scene:
         centre = posed.footprint.centre_m + away * np.array([math.cos(angle), math.sin(angle)])
         footprint = replace(posed.footprint, centre_m=centre, yaw_rad=posed.footprint.yaw_rad + rng.normal(0, 0.3))
         others = [p.footprint for p in (*scene.objects, *copies) if p.support == TABLE]
-        if on_table(footprint, scene.table, EDGE_MARGIN_M) and all(apart(footprint, o, GAP_M) for o in others):
+        if fits(footprint, scene, others):
             copies.append(replace(posed, id=f"{posed.id}-copy-{len(copies)}", footprint=footprint))
         if len(copies) == wanted:
             break
@@ -285,8 +284,3 @@ def _shows_throughout(renderer: Renderer, script: Script) -> bool:
 
 def _by_id(scene: Scene, object_id: str) -> Posed:
     return next(posed for posed in scene.objects if posed.id == object_id)
-
-
-def _ramp(share: float, start: float, stop: float) -> float:
-    x = min(max((share - start) / (stop - start), 0.0), 1.0)
-    return x * x * (3 - 2 * x)
