@@ -15,7 +15,7 @@ import httpx
 from edge_runtime.errors import DataError, DeviceError
 from edge_runtime.serve.client import EdgeClient
 from hardware.child import start_module
-from hardware.telemetry import ProcessMemory, read_process_memory
+from hardware.kernel_files import entries, read_text
 
 _START_S = 180.0
 _LOOK_S = 10.0
@@ -35,9 +35,10 @@ class ServerChild:
         """Of its root."""
         return f"http://{self.host}:{self.port}"
 
-    def memory(self) -> ProcessMemory | None:
-        """What it holds now; None if it is gone."""
-        return read_process_memory(self.pid, Path("/"))
+    def processes(self) -> list[int]:
+        """Ids of the server and of its children: the model lives in one of its own."""
+        statuses = entries(Path("/proc"), "[0-9]*/status")
+        return [self.pid, *(int(s.parent.name) for s in statuses if f"\nPPid:\t{self.pid}\n" in (read_text(s) or ""))]
 
     def answers(self) -> bool:
         """Whether it answers questions now."""

@@ -2,7 +2,8 @@
 
 Every client has a name, a picture and a question of its own, sends `POST /query`, and comes back when it is told to.
 Four bars are judged: nothing but 200 and 429; the slowest answers in time (99th percentile at most places x single
-time x 1.2); no growth of memory (2 %); as many answers a second as the Pipeline gives when called directly (0.9 x).
+time x 1.2); no growth of memory, in the server's process or the model's (2 %); as many answers a second as the Pipeline
+gives when called directly (0.9 x).
 The direct figure is taken before and after, in this process while the server rests, because machines change their pace.
 The last line is a JSON summary; exit status 6 if a bar was missed.
 """
@@ -29,6 +30,7 @@ from edge_runtime.serve.client import EdgeClient
 from edge_runtime.serve.limits import ServeLimits
 from edge_runtime.serve.wire import QueryBody, text_of
 from edge_runtime.terminal import say, say_json
+from hardware.telemetry import read_process_memory
 
 P99_SHARE, MEMORY_SHARE, THROUGHPUT_SHARE = 1.2, 0.02, 0.9
 _NOUNS = ("cup", "shoe", "plane", "plant", "box", "bowl", "bottle", "lemon")
@@ -44,7 +46,7 @@ class Seen:
     statuses: Counter[int] = field(default_factory=Counter)
     answered_s: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    rss_mib: list[float] = field(default_factory=list)
+    anon_mib: dict[int, list[float]] = field(default_factory=dict)  # by process: the server's, and the model's
 
 
 def picture(index: int) -> U8:
@@ -134,10 +136,12 @@ async def _post(server: ServerChild, index: int, raw: bytes) -> tuple[int, float
 
 
 async def _watch_memory(server: ServerChild, seen: Seen) -> None:
+    processes = server.processes()
     while True:
-        memory = server.memory()
-        if memory is not None:
-            seen.rss_mib.append(memory.anon_mib)
+        for pid in processes:
+            memory = read_process_memory(pid)
+            if memory is not None:
+                seen.anon_mib.setdefault(pid, []).append(memory.anon_mib)
         await asyncio.sleep(_MEMORY_EVERY_S)
 
 
@@ -150,7 +154,8 @@ def judged(seen: Seen, *, direct_s: list[float], seconds: float, places: int) ->
     answered_s = sorted(seen.answered_s)
     p99_s = answered_s[math.ceil(0.99 * len(answered_s)) - 1] if answered_s else None
     rate, direct_rate = len(answered_s) / seconds, 1.0 / single_s
-    growth = _growth(seen.rss_mib)
+    growths = [growth for sizes in seen.anon_mib.values() if (growth := _growth(sizes)) is not None]
+    growth = max(growths, default=None)
     bars = {
         "only_200_and_429": not seen.errors and set(seen.statuses) <= {200, 429},
         "p99": p99_s is not None and p99_s <= places * single_s * P99_SHARE,
@@ -164,16 +169,17 @@ def judged(seen: Seen, *, direct_s: list[float], seconds: float, places: int) ->
         "p99_ms": None if p99_s is None else round(p99_s * 1e3, 1),
         "p99_limit_ms": round(places * single_s * P99_SHARE * 1e3, 1), "answers_per_s": round(rate, 2),
         "direct_per_s": round(direct_rate, 2), "throughput_share": round(rate / direct_rate, 3),
-        "memory_growth": None if growth is None else round(growth, 4), "bars": bars,
+        "memory_growth": None if growth is None else round(growth, 4), "processes_watched": len(seen.anon_mib),
+        "bars": bars,
     }  # fmt: skip
 
 
-def _growth(rss_mib: list[float]) -> float | None:
+def _growth(anon_mib: list[float]) -> float | None:
     """From the second fifth of a run, when everything was touched once, to its last fifth."""
-    fifth = len(rss_mib) // 5
+    fifth = len(anon_mib) // 5
     if fifth < 1:
         return None
-    return statistics.median(rss_mib[-fifth:]) / statistics.median(rss_mib[fifth : 2 * fifth]) - 1
+    return statistics.median(anon_mib[-fifth:]) / statistics.median(anon_mib[fifth : 2 * fifth]) - 1
 
 
 def measure(*, clients: int, seconds: float, threads: int, direct_seconds: float) -> dict[str, Any]:

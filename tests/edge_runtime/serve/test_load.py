@@ -9,7 +9,7 @@ import pytest
 from bench.serve_load import Seen, judged, picture, question
 from hardware.child import run_command
 
-GOOD = Seen(Counter({200: 100, 429: 900}), answered_s=[1.5] * 100, rss_mib=[100.0] * 50)
+GOOD = Seen(Counter({200: 100, 429: 900}), answered_s=[1.5] * 100, anon_mib={1: [100.0] * 50, 2: [50.0] * 50})
 
 
 def bars(seen: Seen, *, seconds: float = 10.0) -> dict[str, bool]:
@@ -25,11 +25,12 @@ def test_a_good_run_passes_every_bar() -> None:
 @pytest.mark.parametrize(
     ("seen", "bar"),
     [
-        (Seen(Counter({200: 100, 500: 1}), [1.5] * 100, [], [100.0] * 50), "only_200_and_429"),
-        (Seen(Counter({200: 100}), [1.5] * 100, ["ConnectionResetError"], [100.0] * 50), "only_200_and_429"),
-        (Seen(Counter({200: 100}), [1.5] * 98 + [2.0] * 2, [], [100.0] * 50), "p99"),
-        (Seen(Counter({200: 100}), [1.5] * 100, [], [100.0] * 25 + [103.0] * 25), "memory"),
-        (Seen(Counter({200: 80}), [1.5] * 80, [], [100.0] * 50), "throughput"),
+        (Seen(Counter({200: 100, 500: 1}), [1.5] * 100, [], {1: [100.0] * 50}), "only_200_and_429"),
+        (Seen(Counter({200: 100}), [1.5] * 100, ["ConnectionResetError"], {1: [100.0] * 50}), "only_200_and_429"),
+        (Seen(Counter({200: 100}), [1.5] * 98 + [2.0] * 2, [], {1: [100.0] * 50}), "p99"),
+        (Seen(Counter({200: 100}), [1.5] * 100, [], {1: [100.0] * 25 + [103.0] * 25}), "memory"),
+        (Seen(Counter({200: 100}), [1.5] * 100, [], {1: [500.0] * 50, 2: [50.0] * 25 + [52.0] * 25}), "memory"),
+        (Seen(Counter({200: 80}), [1.5] * 80, [], {1: [100.0] * 50}), "throughput"),
         (Seen(), "p99"),
     ],
 )
@@ -50,5 +51,6 @@ def test_a_crowd_sees_nothing_but_answers_and_429() -> None:
     assert done.returncode in (0, 6), done.stderr
     report = json.loads(done.stdout.strip().splitlines()[-1])
     assert report["bars"]["only_200_and_429"], report
+    assert report["processes_watched"] == 2  # the server's and its model's
     assert report["statuses"]["200"] > 0
     assert report["statuses"]["429"] > 0
