@@ -214,10 +214,12 @@ def _insist_on_files(sinks: list[QueuedSink]) -> None:
     Raises:
         StorageError: Records are missing in a file.
     """
-    for sink in sinks:
+    for sink in filter(lambda sink: is_file(sink.name), sinks):
         missing = sink.counts.failed + sink.counts.dropped
-        if missing and is_file(sink.name):
+        if missing:
             raise StorageError(f"{sink.name} lacks {missing} of {missing + sink.counts.written} records; see the log")
+        if sink.is_stuck:
+            raise StorageError(f"{sink.name} was not finished in time; see the log, and write to a faster disk")
 
 
 def _write_sheet(sheet: PictureSheet, out: Path, *, as_json: bool) -> None:
@@ -233,15 +235,17 @@ def _open_sinks(
     request: RunRequest, stack: contextlib.ExitStack, camera: FrameTap, base_from_camera: F64 | None
 ) -> Iterator[QueuedSink]:
     """The named sinks, each behind its queue; and if none of them prints, lines for a program or for a person."""
-    named: list[tuple[str, Sink | FrameSink]] = [
-        (spec, open_sink(spec, base_from_camera=base_from_camera)) for spec in request.sinks
-    ]
+
+    def closed_in_the_end(sink: Sink | FrameSink, name: str) -> QueuedSink:
+        behind = queued(sink, name, camera.frame)
+        stack.callback(behind.close)  # also when the next sink cannot be opened: no half-made file stays
+        return behind
+
+    for spec in request.sinks:
+        yield closed_in_the_end(open_sink(spec, base_from_camera=base_from_camera), spec)
     if "jsonl" not in request.sinks:
-        named.append(("jsonl", JsonLinesSink()) if request.as_json else ("person", terminal.PersonSink()))
-    for name, opened in named:
-        sink = queued(opened, name, camera.frame)
-        stack.callback(sink.close)
-        yield sink
+        printing = ("jsonl", JsonLinesSink()) if request.as_json else ("person", terminal.PersonSink())
+        yield closed_in_the_end(printing[1], printing[0])
 
 
 # --- record -------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime import terminal
+from edge_runtime.annotate import check_picture_path
 from edge_runtime.errors import CalibrationError, ConfigError
 from hardware.calibration import F64, advice, calibrate, parse_hand_pose, to_json, write_calibration
 from hardware.camera.base import Camera, EndOfRecording
@@ -55,8 +56,10 @@ def print_board(board: BoardSpec, out: Path) -> None:
     """Write the board's picture and say how large the print has to be.
 
     Raises:
+        ConfigError: `out` names no picture.
         StorageError: The disk refused.
     """
+    check_picture_path(out)
     write_board(board, out)
     width_mm, height_mm = board.columns * board.square_m * 1e3, board.rows * board.square_m * 1e3
     terminal.say(f"{out}: print at 300 dpi without scaling; the squares measure {width_mm:g} x {height_mm:g} mm then")
@@ -87,22 +90,24 @@ def run_calibration(request: CalibrateRequest) -> None:
 
 
 def _poses(camera: Camera, finder: BoardFinder, request: CalibrateRequest) -> Iterator[Pose]:
-    """Every stop at which enough of the board was seen."""
-    for number, base_from_hand in enumerate(_hand_poses(request.poses)):
+    """Every stop at which enough of the board was seen; results number these, the log says of which line each is."""
+    stop = 0
+    for number, base_from_hand in enumerate(_hand_poses(request.poses), start=1):
         try:
             frame = _frame_after_now(camera, request.frame_timeout_ms)
         except EndOfRecording:
             raise CalibrationError(
-                f"{request.camera} is over after {number} frames, but there are more poses"
+                f"{request.camera} is over after {number - 1} frames, but there are more poses"
             ) from None
         if base_from_hand is None:
             continue
         view = finder.find(frame.rgb)
         if view is None:
-            _log.warning("stop %d: too little of the board is in view, passed over", number)
+            _log.warning("pose %d: too little of the board is in view, passed over", number)
             continue
-        _log.info("stop %d: %d corners, %.2f px", number, len(view.rays), view.error_px)
+        _log.info("pose %d is stop %d: %d corners, %.2f px", number, stop, len(view.rays), view.error_px)
         yield Pose(base_from_hand, view)
+        stop += 1
 
 
 def _hand_poses(source: str) -> Iterator[F64 | None]:

@@ -125,7 +125,7 @@ def surface_at(
     that reaches through does.
 
     Returns:
-        The median depth of that surface.
+        The median depth of that surface, or none where there is hole only; the share of the window that was used.
     """
     u, v = point_px
     centre_m = float(depth_m[v, u])

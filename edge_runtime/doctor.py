@@ -15,21 +15,13 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.provider_check import ProviderVerdict, prove_providers
 from hardware.child import run_module
-from hardware.health import facts, troubles
+from hardware.health import Trouble, facts, troubles
 from hardware.probe import Board, Memory, probe_board, probe_memory
 
 # Loading a bundle maps its weights; beside them a runtime needs about this much (design: issue budgets).
 _RUNTIME_MIB = 350
 _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "llama-cpp-python", "pyrealsense2", "opencv-python-headless", "pillow")
 _GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Something a person should mend."""
-
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -45,13 +37,14 @@ class DoctorReport:
     """Everything `doctor` found."""
 
     board: Board
+    board_facts: dict[str, str | float | None]
     memory: Memory
     libraries: dict[str, str]
     bundle: Proof
     providers: tuple[ProviderVerdict, ...]
     native: Proof
     camera: Proof
-    warnings: tuple[Advice, ...]
+    warnings: tuple[Trouble, ...]
 
     @property
     def ok(self) -> bool:
@@ -64,7 +57,7 @@ class DoctorReport:
         return {
             "kind": "doctor",
             "ok": self.ok,
-            "board": board | facts() | {f"library {name}": v for name, v in self.libraries.items()},
+            "board": board | self.board_facts | {f"library {name}": v for name, v in self.libraries.items()},
             "memory_mib": {"total": self.memory.total_mib, "available": self.memory.available_mib},
             "bundle": asdict(self.bundle),
             "providers": [asdict(p) for p in self.providers],
@@ -87,7 +80,7 @@ def examine(bundle_path: Path) -> DoctorReport:
     native = _prove_native(bundle)
     camera = _prove_camera()
     warnings = _warnings(board, memory, bundle, opened, providers, native, camera)
-    return DoctorReport(board, memory, _libraries(), opened, providers, native, camera, tuple(warnings))
+    return DoctorReport(board, facts(), memory, _libraries(), opened, providers, native, camera, tuple(warnings))
 
 
 def _prove_native(bundle: Bundle | None) -> Proof:
@@ -140,13 +133,13 @@ def _warnings(
     providers: tuple[ProviderVerdict, ...],
     native: Proof,
     camera: Proof,
-) -> list[Advice]:
-    found: list[Advice] = []
+) -> list[Trouble]:
+    found: list[Trouble] = []
     if not opened.ok:
-        found.append(Advice(opened.detail, "name a bundle with --bundle or make one with `roborefer-edge export`"))
+        found.append(Trouble(opened.detail, "name a bundle with --bundle or make one with `roborefer-edge export`"))
     if bundle and memory.available_mib and memory.available_mib < bundle.bytes // 2**20 + _RUNTIME_MIB:
         found.append(
-            Advice(
+            Trouble(
                 f"{memory.available_mib} MiB of memory are free, the bundle needs about "
                 f"{bundle.bytes // 2**20 + _RUNTIME_MIB}",
                 "close other programs or use a smaller recipe",
@@ -154,21 +147,21 @@ def _warnings(
         )
     if bundle and "extra buffers off" in native.detail:
         found.append(
-            Advice(
+            Trouble(
                 "llama.cpp's fast paths crash here and are switched off",
                 "rebuild llama-cpp-python with the flags of hardware/deploy/build_llama.sh",
             )
         )
     broken = [p.name for p in providers if not p.ok and p.name in _GPU_PROVIDERS]
     if broken:
-        found.append(Advice(f"listed but cannot run an inference: {', '.join(broken)}", "install a matching wheel"))
+        found.append(Trouble(f"listed but cannot run an inference: {', '.join(broken)}", "install a matching wheel"))
     if board.is_jetson and not any(p.ok and p.name in _GPU_PROVIDERS for p in providers):
         found.append(
-            Advice(
+            Trouble(
                 "no GPU provider runs, encoders will use the CPU", "install the onnxruntime-gpu wheel of your JetPack"
             )
         )
     if not camera.ok:
-        found.append(Advice(f"no live camera: {camera.detail}", _camera_fix(camera)))
-    found.extend(Advice(trouble.what, trouble.fix) for trouble in troubles())
+        found.append(Trouble(f"no live camera: {camera.detail}", _camera_fix(camera)))
+    found.extend(troubles())
     return found

@@ -53,7 +53,10 @@ def read_base_from_camera(path: Path) -> F64:
     if "base_from_camera" in data:
         return _rigid(data["base_from_camera"], path)
     if "hand_from_camera" not in data:
-        raise CalibrationError(f"cannot read base_from_camera from {path}: it has the keys {', '.join(data) or 'none'}")
+        raise CalibrationError(
+            f"cannot read base_from_camera from {path}: it has the keys {', '.join(data) or 'none'}; needed is "
+            "base_from_camera, or hand_from_camera with base_from_hand (`roborefer-edge calibrate` writes such a file)"
+        )
     if "base_from_hand" not in data:
         raise CalibrationError(
             f"{path} is of a camera on the hand: add the hand's pose of the moment as base_from_hand (4x4, metres), "
@@ -80,7 +83,7 @@ def parse_hand_pose(line: str) -> F64 | None:
         if isinstance(data, dict):
             return _from_quaternion(data["t_m"], data["q_xyzw"])
         return Extrinsics.from_matrix(data).matrix()
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CalibrationError(
             f"not a hand pose: {line.strip():.80} ({error}); a line is a 4x4 matrix as nested lists, or "
             '{"t_m": [x, y, z], "q_xyzw": [x, y, z, w]}, in metres, or null'

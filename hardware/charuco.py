@@ -121,7 +121,7 @@ def write_board(spec: BoardSpec, out: Path, *, dpi: int = 300) -> None:
     board = spec.native().generateImage(size, marginSize=0, borderBits=1)
     picture = Image.fromarray(np.pad(board, square_px, constant_values=255))
     with whole_file(out) as partial:
-        picture.save(partial, dpi=(dpi, dpi))
+        picture.save(partial, format=None if out.suffix else "PNG", dpi=(dpi, dpi))
 
 
 def _view(corners_m: F64, rays: F64, focal_px: tuple[float, float]) -> BoardView | None:

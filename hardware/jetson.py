@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from hardware.cpu import fastest_core_mhz, hottest_zone_c
+from hardware.jetpack import power_modes
 from hardware.kernel_files import entries, read_int, read_text, scaled
 from hardware.telemetry import PowerMode, Reading, used_memory_mib
 
@@ -108,9 +109,7 @@ def power_mode(root: Path) -> PowerMode | None:
     if noted is None:
         return None
     mode_id = int(noted[1])
-    table = read_text(root / "etc/nvpmodel.conf") or ""
-    named = re.search(rf"^\s*<\s*POWER_MODEL\s+ID={mode_id}\s+NAME=(\S+)", table, re.MULTILINE)
-    return PowerMode(mode_id, named[1] if named else None)
+    return PowerMode(mode_id, next((mode.name for mode in power_modes(root) if mode.id == mode_id), None))
 
 
 def _rails_w(chip: Path) -> list[tuple[str, float]]:

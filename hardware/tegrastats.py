@@ -80,11 +80,11 @@ def parse_tegrastats(line: str) -> Tegrastats:
 
 
 def read_tegrastats(command: str = "tegrastats", *, timeout_s: float = 3.0) -> Tegrastats | None:
-    """Run the tool until its first line; None where it is not installed, says nothing in time, or fails.
+    """Run the tool for `timeout_s`, read its first line; None where it is not installed, says nothing, or fails.
 
     Args:
         command: A name on the path, or a file.
-        timeout_s: Limit; the tool itself runs for ever.
+        timeout_s: How long; the tool itself runs for ever.
     """
     program = shutil.which(command)
     if program is None:

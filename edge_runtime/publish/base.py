@@ -1,9 +1,15 @@
 """What a sink is, and what the records that it gets show."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from edge_runtime.errors import StorageError
 from hardware.frame import Frame
+from hardware.storage import free_mib
+
+# Kept free by recordings: the robot needs its disk for other things, and an index has to fit in the end.
+KEEP_FREE_MIB = 200.0
 
 
 class Sink(Protocol):
@@ -34,6 +40,16 @@ class ShownPoint:
     camera_m: tuple[float, float, float] | None
     base_m: tuple[float, float, float] | None
     confidence: float
+
+
+def insist_on_room(path: Path, keep_free_mib: float = KEEP_FREE_MIB) -> None:
+    """Stop a recording before its disk is full.
+
+    Raises:
+        StorageError: Less than `keep_free_mib` are free where `path` is.
+    """
+    if free_mib(path) < keep_free_mib:
+        raise StorageError(f"{path} pauses: less than {keep_free_mib:.0f} MiB are free there")
 
 
 def shown_points(record: dict[str, Any]) -> list[ShownPoint]:

@@ -15,17 +15,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import ConfigError, StorageError
+from edge_runtime.errors import ConfigError
+from edge_runtime.publish.base import KEEP_FREE_MIB, insist_on_room
 from edge_runtime.records import F64
 from hardware.camera.mcap_replay import DEPTH_TOPIC, METADATA, RECORD_TOPIC, RGB_TOPIC
 from hardware.camera.replay_writer import geometry_json
 from hardware.frame import Frame
-from hardware.storage import free_mib, partial_beside, storage_errors
+from hardware.storage import partial_beside, storage_errors
 
 CALIBRATION_TOPIC, TRANSFORM_TOPIC = "/camera/calibration", "/tf"
 ANNOTATIONS_TOPIC, SCENE_TOPIC = "/roborefer/annotations", "/roborefer/scene"
-# Kept free: the robot needs its disk for other things, and the index of the recording has to fit in the end.
-KEEP_FREE_MIB = 200.0
 
 
 class McapSink:
@@ -69,8 +68,7 @@ class McapSink:
         """
         with storage_errors(self._path):
             self._file.push()
-        if free_mib(self._partial) < self._keep_free_mib:
-            raise StorageError(f"{self._path} pauses: less than {self._keep_free_mib:.0f} MiB are free there")
+        insist_on_room(self._path, self._keep_free_mib)
         t_ns = self._epoch_ns + (time.monotonic_ns() if frame is None else frame.t_capture_ns)
         if frame is not None and frame.id != self._frame_id:
             self._add_frame(frame, t_ns)

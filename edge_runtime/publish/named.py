@@ -33,8 +33,10 @@ def open_sink(spec: str, *, base_from_camera: F64 | None = None) -> Sink | Frame
         StorageError: A file cannot be opened.
     """
     kind, _, where = spec.partition(":")
-    if kind == "jsonl":
-        return JsonLinesSink(Path(where) if where else None)
+    if spec == "jsonl":
+        return JsonLinesSink()
+    if kind == "jsonl" and where:
+        return JsonLinesSink(Path(where))
     if kind == "udp":
         return _udp(where)
     if kind == "rerun":
@@ -71,14 +73,21 @@ def _udp(where: str) -> Sink:
     from edge_runtime.publish.udp import UdpSink
 
     host, _, port = where.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not _is_port(port):
         raise ConfigError(f"udp sinks are udp:HOST:PORT, got udp:{where}")
     return UdpSink(host.strip("[]"), int(port))
 
 
 def _rerun(where: str, base_from_camera: F64 | None) -> FrameSink:
-    from edge_runtime.publish.rerun_view import RerunSink
+    from edge_runtime.publish.rerun_view import HOST, PORT, RerunSink
 
     if where.endswith(".rrd"):
         return RerunSink(path=Path(where), base_from_camera=base_from_camera)
-    return RerunSink(where or None, base_from_camera=base_from_camera)
+    host, _, port = where.partition(":")
+    if port and not _is_port(port):
+        raise ConfigError(f"rerun sinks are rerun:HOST[:PORT] or rerun:PATH.rrd, got rerun:{where}")
+    return RerunSink(host or HOST, int(port or PORT), base_from_camera=base_from_camera)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) < 65536

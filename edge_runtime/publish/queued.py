@@ -95,7 +95,7 @@ class QueuedSink:
                 self._changed.wait_for(lambda: len(self._queue) < self._depth, self.wait_for_room_s)
             if len(self._queue) >= self._depth:
                 self._queue.popleft()
-                self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
+                self._drop(1)
                 self._say_dropping()
             self._queue.append(entry)
             self._changed.notify_all()
@@ -114,7 +114,7 @@ class QueuedSink:
             return done
 
     def close(self) -> None:
-        """Write what is queued and close the sink, for `CLOSE_S` at most; may be called twice.
+        """Write what is queued and close the sink, for `CLOSE_S` each at most; may be called twice.
 
         What hangs then is left behind: its thread is a daemon.
         """
@@ -122,19 +122,23 @@ class QueuedSink:
             if self._closing:
                 return
             self._changed.wait_for(lambda: not self._queue and not self._busy, CLOSE_S)
-            left = len(self._queue) + self._busy
-            self._counts = replace(self._counts, dropped=self._counts.dropped + left)
+            self._drop(len(self._queue))
             self._queue.clear()
             self._closing = True
             self._changed.notify_all()
         self._thread.join(CLOSE_S)
         if self.is_stuck:
+            with self._changed:
+                self._drop(int(self._busy))
             _log.warning("sink %s hangs and is left behind; so far %s", self.name, self.counts)
 
     @property
     def is_stuck(self) -> bool:
         """Whether it was closed and still hangs in the sink."""
         return self._closing and self._thread.is_alive()
+
+    def _drop(self, records: int) -> None:
+        self._counts = replace(self._counts, dropped=self._counts.dropped + records)
 
     def _frame_of(self, record: dict[str, Any]) -> Frame | None:
         frame = self._frames(record["frame"]["id"]) if self._frames is not None and "frame" in record else None

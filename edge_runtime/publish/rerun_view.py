@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import ConfigError, DeviceError, StorageError
-from edge_runtime.publish.base import shown_points, shown_text
+from edge_runtime.publish.base import insist_on_room, shown_points, shown_text
 from edge_runtime.records import F64
 from hardware.frame import Frame
 
 APPLICATION = "roborefer_edge"
-VIEWER = "127.0.0.1:9876"
+HOST, PORT = "127.0.0.1", 9876  # where a viewer on this machine listens
 JPEG_QUALITY = 80  # a tenth of the bytes over the robot's radio
 POINT_PX, POINT_M = 6.0, 0.01
 PROBE_S = 0.5
@@ -26,7 +26,8 @@ class RerunSink:
     """Logs each record, and the frame it is about.
 
     Args:
-        viewer: HOST or HOST:PORT of a viewer that listens; None: see `path`.
+        host: Where a viewer listens.
+        port: Its port.
         path: A .rrd file instead.
         base_from_camera: float64 [4, 4], if known.
 
@@ -36,7 +37,12 @@ class RerunSink:
     """
 
     def __init__(
-        self, viewer: str | None = VIEWER, *, path: Path | None = None, base_from_camera: F64 | None = None
+        self,
+        host: str = HOST,
+        port: int = PORT,
+        *,
+        path: Path | None = None,
+        base_from_camera: F64 | None = None,
     ) -> None:
         try:
             import rerun
@@ -46,23 +52,23 @@ class RerunSink:
         self._stream = rerun.RecordingStream(APPLICATION)
         self._base_from_camera = base_from_camera
         self._frame_id: int | None = None
+        self._path = path
         self._to_connect: tuple[str, int] | None = None
         if path is not None:
             self._open_file(path)
             self._log_place()
         else:
-            host, _, port = (viewer or VIEWER).partition(":")
-            port = port or VIEWER.rpartition(":")[2]
-            if not port.isdigit():
-                raise ConfigError(f"rerun sinks are rerun:HOST[:PORT] or rerun:PATH.rrd, got rerun:{viewer}")
-            self._to_connect = (host, int(port))
+            self._to_connect = (host, port)
 
     def write_with(self, record: dict[str, Any], frame: Frame | None) -> None:
         """Log a record, and its frame if that was not logged yet.
 
         Raises:
             DeviceError: No viewer listens yet.
+            StorageError: The disk is nearly full; the library would lose what no longer fits without a word.
         """
+        if self._path is not None:
+            insist_on_room(self._path)
         if self._to_connect is not None:
             self._connect(*self._to_connect)
         if frame is not None:

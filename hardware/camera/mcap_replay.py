@@ -14,13 +14,12 @@ from typing import IO, Any
 import numpy as np
 
 from hardware.camera.base import CameraInfo, Clock, EndOfRecording
-from hardware.camera.replay import Geometry, geometry_of
+from hardware.camera.replay import DEFAULT_FPS, Geometry, geometry_of
 from hardware.errors import CameraNotFound, DeviceError, FrameInvalid
 from hardware.frame import Frame
 
 RGB_TOPIC, DEPTH_TOPIC, RECORD_TOPIC = "/camera/rgb", "/camera/depth", "/roborefer/records"
 METADATA = "roborefer-edge"
-FPS = 30.0
 
 
 class McapSource:
@@ -68,39 +67,27 @@ class McapSource:
             summary = reader.get_summary()
         except OSError as error:
             raise CameraNotFound(f"cannot open {self._path}: {error.strerror}") from error
-        except (mcap_error, ValueError, KeyError) as error:
+        except (mcap_error, ValueError, KeyError, RecursionError) as error:
             raise FrameInvalid(f"{self._path} is no whole MCAP recording: {error}; try `mcap recover`") from error
         self._pairs, self._first_ns, self._next_id = self._paired(reader), None, 0
-        return CameraInfo(
-            name=geometry.name or str(self._path),
-            serial="",
-            rgb=geometry.rgb,
-            depth=geometry.depth,
-            depth_from_rgb=geometry.depth_from_rgb,
-            depth_unit_m=geometry.depth_unit_m,
-            fps=FPS,
-            live=False,
-            frame_count=_count(summary),
-        )
+        return geometry.camera_info(self._path, fps=DEFAULT_FPS, live=False, frame_count=_count(summary))
 
     def next_frame(self, timeout_ms: int) -> Frame:  # noqa: ARG002 - a file does not keep one waiting
         """The next frame (contract: `FrameSource.next_frame`)."""
         assert self._geometry is not None, "open() comes first"
         try:
             rgb, depth, t_ns = next(self._pairs)
+            rgb_picture = np.frombuffer(rgb.data, np.uint8).reshape(rgb.height, rgb.width, 3)
+            depth_picture = np.frombuffer(depth.data, "<u2").reshape(depth.height, depth.width)
         except StopIteration:
             raise EndOfRecording(f"{self._path} is over after {self._next_id} frames") from None
-        except Exception as error:
+        except Exception as error:  # the errors of struct, zstd, lz4 and protobuf, which have no root in common
             raise FrameInvalid(f"{self._path} breaks off at frame {self._next_id}: {error}") from error
         if self._first_ns is None:
             self._first_ns = t_ns
-        frame = Frame(
-            rgb=np.frombuffer(rgb.data, np.uint8).reshape(rgb.height, rgb.width, 3),
-            depth_raw=np.frombuffer(depth.data, "<u2").reshape(depth.height, depth.width),
-            depth_unit_m=self._geometry.depth_unit_m,
-            rgb_intrinsics=self._geometry.rgb,
-            depth_intrinsics=self._geometry.depth,
-            depth_from_rgb=self._geometry.depth_from_rgb,
+        frame = self._geometry.frame(
+            rgb_picture,
+            depth_picture,
             id=self._next_id,
             t_capture_ns=self._clock.monotonic_ns(),
             t_device_ms=(t_ns - self._first_ns) / 1e6,

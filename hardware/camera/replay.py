@@ -40,7 +40,7 @@ DEPTH_SUFFIXES = (".png",)
 # Pillow opens a 16-bit grey PNG in one of these modes, depending on its version.
 DEPTH_MODES = ("I;16", "I;16B", "I;16L", "I")
 MAX_DEPTH = 65535
-# Only used where a recording has a single frame.
+# Where a recording does not tell: it has a single frame, or is MCAP of the frames that were answered.
 DEFAULT_FPS = 30.0
 SLICE_S = 0.05
 
@@ -54,6 +54,46 @@ class Geometry:
     depth_unit_m: float
     depth_from_rgb: Extrinsics
     name: str
+
+    def camera_info(self, path: Path, *, fps: float, live: bool, frame_count: int | None) -> CameraInfo:
+        """The camera that a recording at `path` plays."""
+        return CameraInfo(
+            name=self.name or str(path),
+            serial="",
+            rgb=self.rgb,
+            depth=self.depth,
+            depth_from_rgb=self.depth_from_rgb,
+            depth_unit_m=self.depth_unit_m,
+            fps=fps,
+            live=live,
+            frame_count=frame_count,
+        )
+
+    def frame(
+        self,
+        rgb: npt.NDArray[Any],
+        depth_raw: npt.NDArray[Any],
+        *,
+        id: int,  # noqa: A002 - as in Frame
+        t_capture_ns: int,
+        t_device_ms: float,
+    ) -> Frame:
+        """Two pictures of this camera as a frame.
+
+        Raises:
+            FrameInvalid: they are not of this camera.
+        """
+        return Frame(
+            rgb=rgb,
+            depth_raw=depth_raw,
+            depth_unit_m=self.depth_unit_m,
+            rgb_intrinsics=self.rgb,
+            depth_intrinsics=self.depth,
+            depth_from_rgb=self.depth_from_rgb,
+            id=id,
+            t_capture_ns=t_capture_ns,
+            t_device_ms=t_device_ms,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,14 +142,8 @@ class ReplaySource:
         self._recording = recording = open_recording(self._folder)
         self._next_id = 0
         self._start_ns = self._clock.monotonic_ns()
-        geometry = recording.geometry
-        return CameraInfo(
-            name=geometry.name or str(self._folder),
-            serial="",
-            rgb=geometry.rgb,
-            depth=geometry.depth,
-            depth_from_rgb=geometry.depth_from_rgb,
-            depth_unit_m=geometry.depth_unit_m,
+        return recording.geometry.camera_info(
+            self._folder,
             fps=recording.fps,
             live=self._realtime,
             frame_count=None if self._loop else len(recording.t_ms),
@@ -180,13 +214,9 @@ def read_frame(recording: Recording, index: int, *, id: int, t_capture_ns: int, 
         FrameInvalid: a picture cannot be read, is of another kind or of another size.
     """
     geometry = recording.geometry
-    return Frame(
-        rgb=_load(recording.rgb[index], geometry.rgb, _as_rgb),
-        depth_raw=_load(recording.depth[index], geometry.depth, _as_depth),
-        depth_unit_m=geometry.depth_unit_m,
-        rgb_intrinsics=geometry.rgb,
-        depth_intrinsics=geometry.depth,
-        depth_from_rgb=geometry.depth_from_rgb,
+    return geometry.frame(
+        _load(recording.rgb[index], geometry.rgb, _as_rgb),
+        _load(recording.depth[index], geometry.depth, _as_depth),
         id=id,
         t_capture_ns=t_capture_ns,
         t_device_ms=t_device_ms,

@@ -16,7 +16,7 @@ from edge_runtime.publish.base import shown_points, shown_text
 from edge_runtime.publish.frame_tap import FrameTap
 from edge_runtime.publish.jsonl import JsonLinesSink
 from edge_runtime.publish.named import is_file, open_sink, queued
-from edge_runtime.publish.queued import DEPTH, FRAME_DEPTH, QueuedSink
+from edge_runtime.publish.queued import CLOSE_S, DEPTH, FRAME_DEPTH, QueuedSink
 from edge_runtime.publish.ros2 import frame_and_place
 from edge_runtime.publish.udp import MAX_DATAGRAM, UdpSink
 from hardware.frame import Frame
@@ -102,6 +102,18 @@ def test_closing_does_not_wait_for_a_sink_that_hangs() -> None:
     assert queue.is_stuck
     assert queue.counts.dropped == 3  # what was queued, and what it hangs in
     sink.gate.set()
+
+
+def test_what_is_written_late_at_the_end_is_not_told_as_lost() -> None:
+    """It takes longer than closing waits for the queue, and less than it waits for the thread."""
+    sink = GatedSink()
+    queue = QueuedSink(sink, "late")
+    queue.write({"n": 0})
+    threading.Timer(1.5 * CLOSE_S, sink.gate.set).start()
+    queue.close()
+    assert not queue.is_stuck
+    assert (queue.counts.written, queue.counts.dropped) == (1, 0)
+    assert sink.closed
 
 
 @pytest.fixture
@@ -256,8 +268,11 @@ def test_a_listener_that_does_not_read_blocks_nobody(listener: socket.socket) ->
     [
         ("fax", "available: jsonl"),
         ("mcap", "mcap:PATH"),
+        ("jsonl:", "jsonl:PATH"),
         ("udp:here", "udp:HOST:PORT"),
         ("udp:127.0.0.1:99999", "udp:HOST:PORT"),
+        ("udp:127.0.0.1:²", "udp:HOST:PORT"),
+        ("rerun:laptop:99999", "rerun:HOST"),
         ("udp:nowhere.invalid:9000", "cannot send"),
     ],
 )

@@ -103,9 +103,29 @@ def test_a_replay_gives_the_same_frames_and_the_same_answers(
     assert [a["points"] for a in replayed] == [a["points"] for a in answers]
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "foreign"])
+def recorded_with_a_wrong_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A recording whose pictures claim a width that they do not have."""
+    from edge_runtime.publish import foxglove
+    from edge_runtime.publish.mcap_file import McapSink
+
+    def too_wide(frame: Any, t_ns: int, real: Any = foxglove.rgb_image) -> Any:
+        message = real(frame, t_ns)
+        message.width += 1
+        return message
+
+    monkeypatch.setattr(foxglove, "rgb_image", too_wide)
+    sink = McapSink(folder / "wide.mcap", keep_free_mib=0.0)
+    sink.write_with({"kind": "target", "state": "lost", "px": None, "confidence": 0.0}, frames()[0])
+    sink.close()
+    return (folder / "wide.mcap").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "foreign", "sizes"])
 def test_a_file_that_is_no_recording_of_ours_is_refused(
-    recorded: tuple[Path, list[Any], list[dict[str, Any]]], tmp_path: Path, damage: str
+    recorded: tuple[Path, list[Any], list[dict[str, Any]]],
+    tmp_path: Path,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "bad.mcap"
     whole = recorded[0].read_bytes()
@@ -115,6 +135,8 @@ def test_a_file_that_is_no_recording_of_ours_is_refused(
         writer = Writer(str(path))
         writer.start()
         writer.finish()
+    elif damage == "sizes":
+        path.write_bytes(recorded_with_a_wrong_size(tmp_path, monkeypatch))
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"not mcap")
     with pytest.raises(CameraError), open_camera(str(path)) as camera:
@@ -209,16 +231,34 @@ def test_a_rerun_file_holds_the_view(tmp_path: Path) -> None:
         assert name in written
 
 
+def test_too_little_room_pauses_a_rerun_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rerun", reason="needs the extra viz")
+    sink = queued(open_sink(f"rerun:{tmp_path / 'view.rrd'}"), "rerun", lambda _: None)
+    line = {"kind": "target", "state": "lost", "px": None, "confidence": 0.0}
+    for free, counted in ((1.0, (0, 1)), (1e9, (1, 1))):
+        monkeypatch.setattr("edge_runtime.publish.base.free_mib", lambda _, free=free: free)
+        sink.write(line)
+        assert sink.drain(10)
+        assert (sink.counts.written, sink.counts.failed) == counted
+    sink.close()
+
+
 def test_a_viewer_that_is_not_there_or_does_not_answer_stalls_nobody(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="needs the extra viz")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        for port in (silent.getsockname()[1], 1):  # accepts and says nothing; nobody there
+        for port, is_there in ((silent.getsockname()[1], True), (1, False)):  # accepts and says nothing; nobody there
             camera = FrameTap(ScriptedCamera(frames()))
             sink = queued(open_sink(f"rerun:127.0.0.1:{port}"), "rerun", camera.frame)
-            LiveLoop(camera, EchoReferrer(), [sink], limits=LoopLimits(), clock=lambda: 2 * 10**9).run("the cup")
-            sink.close()
+            loop = LiveLoop(camera, EchoReferrer(), [sink], limits=LoopLimits(), clock=lambda: 2 * 10**9)
+            assert loop.run("the cup") == "end_of_replay"
+            assert loop.summary("end_of_replay").answers == 3
+            assert sink.drain(10)
+            counts = sink.counts
+            assert (counts.written, counts.failed, counts.dropped) == ((3, 0, 0) if is_there else (0, 3, 0))
+            sink.close()  # the library may still wait for the silent one: it is left behind
+            assert is_there or not sink.is_stuck
 
 
 @pytest.mark.parametrize(("spec", "module"), [("rerun", "rerun"), ("mcap:x.mcap", "mcap_protobuf")])

@@ -78,3 +78,7 @@ def test_a_board_to_print(shell: Shell, tmp_path: Path) -> None:
     assert "140 x 100 mm" in outcome.out
     assert (tmp_path / "board.png").stat().st_size > 1000
     assert shell("calibrate").code == 2
+    outcome = shell("calibrate", "--print-board", tmp_path / "board.doc")
+    assert outcome.code == 2
+    assert "the endings known" in outcome.err
+    assert shell("calibrate", "--print-board", tmp_path / "board").code == 0  # without an ending: PNG

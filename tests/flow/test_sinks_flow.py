@@ -29,6 +29,15 @@ def test_a_run_recorded_as_mcap_gives_the_same_answers_again(shell: Shell, clip:
     assert [(a["answer"], a["points"]) for a in one] == [(a["answer"], a["points"]) for a in other]
 
 
+def test_a_sink_that_cannot_be_leaves_nothing_of_the_one_before(shell: Shell, clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mcap", reason="needs the extra viz")
+    recording = tmp_path / "recordings/run.mcap"
+    outcome = shell("run", "the cup", "--camera", clip, "--sink", f"mcap:{recording}", "--sink", "fax")
+    assert outcome.code == 2
+    assert "unknown sink 'fax'" in outcome.err
+    assert list(recording.parent.iterdir()) == []
+
+
 def test_datagrams_are_the_printed_records(shell: Shell, clip: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
         receiving.bind(("127.0.0.1", 0))

@@ -102,9 +102,13 @@ def test_what_a_board_does_not_tell_is_not_judged(tmp_path: Path, lost: str) -> 
 
 @pytest.mark.parametrize("name", sorted(ORIN_NANO))
 def test_a_senseless_file_is_no_crash(tmp_path: Path, name: str) -> None:
-    root = board(tmp_path, ORIN_NANO | {name: "?\0garbage: <\n"})
-    troubles(root)
-    facts(root)
+    whole = board(tmp_path / "whole", ORIN_NANO)
+    root = board(tmp_path / "spoilt", ORIN_NANO | {name: "?\0garbage: <\n"})
+    spoilt, unspoilt = ({t.fix.split("; ")[-1] for t in troubles(place)} for place in (root, whole))
+    assert spoilt <= unspoilt  # nothing is made of garbage
+    told = facts(root)
+    assert {"swap mib", "disk free mib"} <= told.keys()
+    assert None not in told.values()
 
 
 def test_facts_have_names_for_a_report(tmp_path: Path) -> None:
