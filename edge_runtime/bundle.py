@@ -70,10 +70,16 @@ class Bundle:
 # --- finding ------------------------------------------------------------------------------------------
 
 
-def default_bundle() -> Path:
-    """The bundle to use when none is named: the environment's, the machine's, else the shipped one."""
+def default_bundle(configured: Path | None = None) -> Path:
+    """The bundle to use when no flag names one: the environment's, the config's, the machine's, else the shipped one.
+
+    Args:
+        configured: What the config file says.
+    """
     if named := os.environ.get("ROBOREFER_BUNDLE"):
         return Path(named)
+    if configured is not None:
+        return configured
     if (SYSTEM_BUNDLE / MANIFEST).is_file():
         return SYSTEM_BUNDLE
     return shipped_bundle()
