@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.log_lines import log_to_stderr
 from edge_runtime.stdout import make_usable
 
 # One line of help for each verb that lives outside the robot packages: listing must not import them.
@@ -27,6 +28,7 @@ WORKSTATION_VERBS = {
     "bench": "Measure accuracy and speed against the full-precision reference.",
 }
 VERB_GROUP = "roborefer_edge.verbs"
+SERVICE_HELP = "Run at boot, under systemd: install, status, uninstall."
 INTERRUPTED = 130
 
 
@@ -64,7 +66,7 @@ def _root(
 ) -> None:
     """Spatial referring on the robot: from an instruction to a point in the image and in metres."""
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname).1s %(name)s: %(message)s")
+    log_to_stderr(level)
 
 
 @app.command()
@@ -276,18 +278,29 @@ def calibrate(
     )
 
 
-# --- verbs outside the robot packages -------------------------------------------------------------------
+# --- verbs that lie elsewhere ---------------------------------------------------------------------------
 
 
-def _add_workstation_verbs(arguments: Sequence[str]) -> None:
-    """List the workstation's verbs; import the one that is asked for and only that."""
+def _add_further_verbs(arguments: Sequence[str]) -> None:
+    """List the verbs that lie elsewhere; import the one that is asked for and only that."""
     asked = next((a for a in arguments if not a.startswith("-")), None)
+    _add_service(asked)
     for verb, help_line in WORKSTATION_VERBS.items():
         command = _load_verb(verb) if verb == asked else _only_listed
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=verb, short_help=help_line)
         else:
             app.command(verb, short_help=help_line)(command)
+
+
+def _add_service(asked: str | None) -> None:
+    """A robot's verb with verbs of its own."""
+    if asked != "service":
+        app.command("service", short_help=SERVICE_HELP)(_only_listed)
+        return
+    from edge_runtime.service.verb import app as service
+
+    app.add_typer(service, name="service", short_help=SERVICE_HELP)
 
 
 def _only_listed() -> None:
@@ -323,7 +336,7 @@ def main() -> None:
         signal.signal(interruption, _leave)
     make_usable()
     try:
-        _add_workstation_verbs(sys.argv[1:])
+        _add_further_verbs(sys.argv[1:])
         app()
     except EdgeError as error:
         sys.stderr.write(f"roborefer-edge: {error}\n")

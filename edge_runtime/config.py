@@ -137,9 +137,20 @@ def read_config(path: Path) -> RunConfig:
             key. Nothing of it is in effect.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror or error}") from error
+    return config_of(content, path)
+
+
+def config_of(content: bytes, path: Path) -> RunConfig:
+    """What a config file of that content, at that place, says.
+
+    Raises:
+        ConfigError: As for `read_config`.
+    """
+    try:
+        table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"the config {path} is not TOML: {error}") from error
     config, problems = read_record(RunConfig, table, folder=path.absolute().parent)

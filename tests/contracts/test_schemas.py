@@ -120,6 +120,14 @@ GOOD = {
             "dataset": {"name": "sim", "hash": "0" * 64},
         },
     ),
+    "service: install": (
+        "service",
+        {
+            "kind": "service", "action": "install", "root": "/", "dry_run": False,
+            "files": [{"path": "/etc/systemd/system/roborefer-edge.service", "state": "new"}],
+            "commands": [{"argv": ["systemctl", "daemon-reload"], "ran": True, "reason": None}], "advice": "look",
+        },
+    ),
     "record": ("record", {"kind": "record", "path": "/clip", "frames": 60, "dropped": 0, "duration_s": 2.0}),
 }  # fmt: skip
 
