@@ -17,8 +17,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from edge_runtime.answer_loop import AnswerLoop
 from edge_runtime.errors import ConfigError
-from edge_runtime.loop import LiveLoop, LoopLimits, view_of
+from edge_runtime.frame_view import view_of
+from edge_runtime.loop_records import LoopLimits
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import F64, Answer, FrameStamp, View
 from hardware.camera.base import Camera, CameraInfo, Clock, FrameSource
@@ -170,7 +172,7 @@ class _AskedSink:
 def _stream(referrer: FixedReferrer, workload: Workload, on_asked: Callable[[Asked], None]) -> None:
     limits = LoopLimits(max_answers=workload.warmup + workload.count, frame_timeout_ms=_FRAME_TIMEOUT_MS)
     with live_camera(workload) as camera:
-        loop = LiveLoop(camera, referrer, [_AskedSink(referrer, on_asked)], limits=limits)
+        loop = AnswerLoop(camera, referrer, [_AskedSink(referrer, on_asked)], limits=limits)
         ended = loop.run(next(questions(workload.seed)))
     if ended != "max_answers":
         raise ConfigError(f"the recording {workload.camera} ended before {limits.max_answers} answers; ask for fewer")

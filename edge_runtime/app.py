@@ -3,11 +3,9 @@
 Each function is a verb of the robot's command line. Results go to standard output, everything else to the log.
 """
 
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +14,10 @@ from edge_runtime.annotate import annotated, check_picture_path, write_picture
 from edge_runtime.bundle import default_bundle
 from edge_runtime.check import CheckReport, check_bundle
 from edge_runtime.doctor import examine
-from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer, StorageError
+from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer
 from edge_runtime.image_files import read_depth, read_image
-from edge_runtime.loop import Ended, LiveLoop, LoopLimits, LoopSummary
-from edge_runtime.picture_sheet import PictureSheet
-from edge_runtime.pipeline import Pipeline, Referrer
-from edge_runtime.publish import JsonLinesSink, open_sink
-from edge_runtime.publish.base import FrameSink, Sink
-from edge_runtime.publish.frame_tap import FrameTap
-from edge_runtime.publish.named import STDOUT_NAMES, is_file, queued
-from edge_runtime.publish.queued import QueuedSink
-from edge_runtime.records import F64, Answer, View
+from edge_runtime.pipeline import Pipeline
+from edge_runtime.records import Answer, View
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import EndOfRecording
 from hardware.camera.open import open_camera, open_recorder
@@ -130,122 +121,6 @@ def _insist_on_validity(answer: Answer, min_confidence: float) -> None:
     best = max((p.confidence for p in answer.points), default=1.0)
     if not best >= min_confidence:  # so that NaN is not a way round
         raise NoValidAnswer(f"the surest point has confidence {best:.2f}, asked was {min_confidence:.2f}")
-
-
-# --- run ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """Questions to a live camera or a recording."""
-
-    texts: tuple[str, ...]
-    camera: str
-    base_from_camera: Path | None = None
-    raw_prompt: bool = False
-    sinks: tuple[str, ...] = ()
-    max_answers: int | None = None
-    out: Path | None = None
-    frame_timeout_ms: int = 5000
-    as_json: bool = False
-
-
-def run(request: RunRequest, model: ModelChoice) -> None:
-    """Answer on a camera until it ends, enough answers are given, or somebody interrupts.
-
-    Raises:
-        NoValidAnswer: The run ended and no answer was valid.
-        StorageError: The picture could not be written; the answers were printed all the same.
-        EdgeError: Anything else that went wrong.
-    """
-    if request.out is not None:
-        check_picture_path(request.out)
-    limits = LoopLimits(max_answers=request.max_answers, frame_timeout_ms=request.frame_timeout_ms)
-    base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
-    with contextlib.ExitStack() as stack:
-        camera = FrameTap(open_camera(request.camera))
-        sinks = list(_open_sinks(request, stack, camera, base_from_camera))
-        referrer: Referrer = stack.enter_context(model.open())
-        if request.out is not None:
-            referrer = sheet = PictureSheet(referrer)
-            stack.callback(_write_sheet, sheet, request.out, as_json=request.as_json)  # however the run ends
-        stack.enter_context(camera)
-        for sink in sinks:
-            sink.wait_for_room_s = 0.0 if camera.info.live else SINK_PATIENCE_S
-        loop = LiveLoop(camera, referrer, sinks, limits=limits, base_from_camera=base_from_camera)
-        summary = _run_to_the_end(loop, request, sinks)
-    if summary.answers and not summary.valid_answers:
-        raise NoValidAnswer(f"none of {summary.answers} answers was valid")
-    _insist_on_files(sinks)
-
-
-def _run_to_the_end(loop: LiveLoop, request: RunRequest, sinks: list[QueuedSink]) -> LoopSummary:
-    """Run the loop; its summary is the last line however it ends."""
-    ended: Ended = "failed"
-    try:
-        ended = loop.run(*request.texts, raw_prompt=request.raw_prompt)
-        for sink in sinks:
-            sink.drain(SINK_PATIENCE_S)
-    except CameraError:
-        ended = "camera_lost"
-        raise
-    except SystemExit:
-        ended = "interrupted"
-        raise
-    finally:
-        for sink in sinks:
-            sink.close()
-        summary = loop.summary(ended)
-        if not any(sink.is_stuck and sink.name in STDOUT_NAMES for sink in sinks):
-            _say_summary(summary, request, sinks)
-    return summary
-
-
-def _say_summary(summary: LoopSummary, request: RunRequest, sinks: list[QueuedSink]) -> None:
-    if request.as_json or "jsonl" in request.sinks:
-        terminal.say_json({**summary.to_json(), "sinks": {sink.name: sink.counts.to_json() for sink in sinks}})
-    else:
-        terminal.show_summary(summary)
-
-
-def _insist_on_files(sinks: list[QueuedSink]) -> None:
-    """A run survives a disk that is full, but whoever asked for a file has to know that it is not whole.
-
-    Raises:
-        StorageError: Records are missing in a file.
-    """
-    for sink in filter(lambda sink: is_file(sink.name), sinks):
-        missing = sink.counts.failed + sink.counts.dropped
-        if missing:
-            raise StorageError(f"{sink.name} lacks {missing} of {missing + sink.counts.written} records; see the log")
-        if sink.is_stuck:
-            raise StorageError(f"{sink.name} was not finished in time; see the log, and write to a faster disk")
-
-
-def _write_sheet(sheet: PictureSheet, out: Path, *, as_json: bool) -> None:
-    image = sheet.image()
-    if image is None:
-        return
-    write_picture(image, out)
-    if not as_json:
-        terminal.say(f"picture: {out}")
-
-
-def _open_sinks(
-    request: RunRequest, stack: contextlib.ExitStack, camera: FrameTap, base_from_camera: F64 | None
-) -> Iterator[QueuedSink]:
-    """The named sinks, each behind its queue; and if none of them prints, lines for a program or for a person."""
-
-    def closed_in_the_end(sink: Sink | FrameSink, name: str) -> QueuedSink:
-        behind = queued(sink, name, camera.frame)
-        stack.callback(behind.close)  # also when the next sink cannot be opened: no half-made file stays
-        return behind
-
-    for spec in request.sinks:
-        yield closed_in_the_end(open_sink(spec, base_from_camera=base_from_camera), spec)
-    if "jsonl" not in request.sinks:
-        printing = ("jsonl", JsonLinesSink()) if request.as_json else ("person", terminal.PersonSink())
-        yield closed_in_the_end(printing[1], printing[0])
 
 
 # --- record -------------------------------------------------------------------------------------------

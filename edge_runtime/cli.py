@@ -118,10 +118,16 @@ def refer(
 @app.command()
 def run(
     texts: Annotated[
-        list[str],
-        typer.Argument(metavar="TEXT...", help="What to point at; several are asked in turn, frame by frame."),
-    ],
-    camera: CameraOption = "realsense",
+        list[str] | None,
+        typer.Argument(metavar="TEXT...", help="What to point at; several take turns. Default: the config's."),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="realsense (default), software[:FOLDER] (a clip as a camera), PATH.db3, PATH.bag, FOLDER."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings; flags win. Read again on SIGHUP (docs/robot-loop.md).")
+    ] = None,
     base_from_camera: BaseFromCamera = None,
     bundle: BundleOption = None,
     max_tiles: MaxTiles = None,
@@ -133,29 +139,47 @@ def run(
     max_answers: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
     ] = None,
+    ask_every_ms: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Ask so often while all is well (default 2000); 1: as often as the model answers."),
+    ] = None,
+    target_hz: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Most target lines a second between answers; default: every frame; 0: none."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
     ] = None,
-    frame_timeout_ms: Annotated[int, typer.Option(min=1, help="A camera silent for so long is an error.")] = 5000,
+    frame_timeout_ms: Annotated[
+        int | None, typer.Option(min=1, help="A recording silent for so long is an error (default 5000).")
+    ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer on the live camera, newest frame first."""
-    import edge_runtime.app as verbs
+    """Answer on the live camera and follow the target between answers; or answer a recording frame by frame."""
+    import edge_runtime.run as verb
 
-    verbs.run(
-        verbs.RunRequest(
-            texts=tuple(texts),
-            camera=camera,
-            base_from_camera=base_from_camera,
-            raw_prompt=raw_prompt,
-            sinks=tuple(sink or ()),
+    flags = verb.RunFlags(
+        texts=tuple(texts or ()),
+        camera=camera,
+        base_from_camera=base_from_camera,
+        bundle=bundle,
+        max_tiles=max_tiles,
+        n_threads=threads,
+        raw_prompt=raw_prompt,
+        sinks=tuple(sink or ()),
+        frame_timeout_ms=frame_timeout_ms,
+        ask_every_ms=ask_every_ms,
+    )
+    verb.run(
+        verb.RunRequest(
+            flags=flags,
+            config=config,
             max_answers=max_answers,
+            target_hz=target_hz,
             out=out,
-            frame_timeout_ms=frame_timeout_ms,
             as_json=as_json,
-        ),
-        verbs.ModelChoice(bundle=bundle, max_tiles=max_tiles, n_threads=threads),
+        )
     )
 
 

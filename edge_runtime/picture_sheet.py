@@ -18,10 +18,10 @@ class PictureSheet:
     Nothing is drawn until the sheet is asked for, so a live loop pays nothing for it.
 
     Args:
-        referrer: Answers the questions.
+        referrer: Answers the questions; None where they are asked elsewhere and the answers brought to `keep`.
     """
 
-    def __init__(self, referrer: Referrer) -> None:
+    def __init__(self, referrer: Referrer | None = None) -> None:
         self._referrer = referrer
         self._newest: dict[str, tuple[U8, Answer]] = {}
 
@@ -35,11 +35,22 @@ class PictureSheet:
         base_from_camera: F64 | None = None,
     ) -> Answer:
         """Answer one question about the views."""
+        assert self._referrer is not None, "this sheet is brought its answers"
         answer = self._referrer.refer(
             views, instruction, raw_prompt=raw_prompt, frame=frame, base_from_camera=base_from_camera
         )
-        self._newest[instruction] = (views[0].rgb, answer)
+        self.keep(instruction, views[0].rgb, answer)
         return answer
+
+    def keep(self, instruction: str, rgb: U8, answer: Answer) -> None:
+        """Remember an answer that was asked for elsewhere.
+
+        Args:
+            instruction: What was asked.
+            rgb: [H, W, 3] the picture it was asked about.
+            answer: What came.
+        """
+        self._newest[instruction] = (rgb, answer)
 
     def image(self) -> Image.Image | None:
         """The sheet, in the order the instructions were first asked; None before the first answer."""

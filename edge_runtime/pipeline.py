@@ -102,7 +102,7 @@ class Pipeline:
         self.bundle = bundle
         self.encoders = encoders
         self.decoder = decoder
-        self._spec = spec
+        self._spec = self._opened_spec = spec
         self._owned = owned
         self._last = LastMedia() if remembers else None
 
@@ -179,6 +179,17 @@ class Pipeline:
     def close(self) -> None:
         """Free the networks; the pipeline cannot be used afterwards."""
         self._owned.close()
+
+    def limit_tiles(self, max_tiles: int | None) -> None:
+        """Use another tile budget per picture from now on; None: the one it was opened with.
+
+        Raises:
+            ConfigError: The budget is impossible.
+        """
+        spec = self._opened_spec if max_tiles is None else with_max_tiles(self.bundle.manifest.image, max_tiles)
+        if spec != self._spec:
+            self._spec = spec
+            self._last = LastMedia() if self._last else None
 
     def refer(
         self,

@@ -105,6 +105,13 @@ class QuestionQueue:
         self._current = self._waiting.popleft() if self._waiting else None
         return self._current
 
+    def rotate(self) -> Question | None:
+        """Let the next question have its turn; the current one goes to the end of the line."""
+        if self._current is not None and self._waiting:
+            self._waiting.append(self._current)
+            self._current = self._waiting.popleft()
+        return self._current
+
     def counts(self, number: int) -> bool:
         """Whether an answer to that question is still wanted."""
         return self._current is not None and self._current.number == number

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from edge_runtime.stdout import write_line
 if TYPE_CHECKING:
     from edge_runtime.check import CheckReport
     from edge_runtime.doctor import DoctorReport
-    from edge_runtime.loop import LoopSummary
+    from edge_runtime.loop_records import LoopSummary
 
 T = TypeVar("T")
 
@@ -73,10 +74,21 @@ def show_answer(answer: Answer, *, picture: Path | None) -> None:
 
 
 class PersonSink:
-    """A sink that prints one short line per point, after one with the instruction where several are asked."""
+    """A sink that prints one short line per point, after one with the instruction where several are asked.
+
+    Of targets, which come at camera rate, it prints one a second, and each change between tracking and lost.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._told_s = float("-inf")
+        self._state: str | None = None
 
     def write(self, record: dict[str, Any]) -> None:
-        """Print an answer."""
+        """Print an answer, or a target if it is time."""
+        if record["kind"] == "target":
+            self._write_target(record)
+            return
         frame = record["frame"]["id"]
         if "instruction" in record:
             say(record["instruction"])
@@ -88,6 +100,14 @@ class PersonSink:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _write_target(self, target: dict[str, Any]) -> None:
+        now_s = self._clock_s()
+        if target["state"] == self._state and now_s - self._told_s < 1.0:
+            return
+        self._state, self._told_s = target["state"], now_s
+        where = "lost" if target["px"] is None else _place_line(target, "no depth there")
+        say(f"frame {target['frame']['id']}: target {where}  age {target['age_ms']:.0f} ms")
+
 
 def show_summary(summary: "LoopSummary") -> None:
     """Print what a run did."""
@@ -96,6 +116,12 @@ def show_summary(summary: "LoopSummary") -> None:
         f"{summary.answers} answers ({summary.valid_answers} valid) in {summary.duration_s:.1f} s, "
         f"{rate:.1f} per second, {summary.dropped} frames skipped"
     )
+    failures = summary.failed_questions + summary.worker_failures + summary.camera_failures
+    if summary.targets or failures:
+        say(
+            f"{summary.targets} targets between them; {summary.failed_questions} questions failed, the model's process "
+            f"{summary.worker_failures} times, the camera {summary.camera_failures} times"
+        )
 
 
 def show_check(report: "CheckReport") -> None:
@@ -134,10 +160,14 @@ def _mark(ok: bool) -> str:
 
 def _point_line(number: int, point: dict[str, Any]) -> str:
     """Pixels, metres and confidence: what a person looks for, on one line of a terminal."""
+    return f"point {number}  {_place_line(point, point.get('depth_reason'))}"
+
+
+def _place_line(point: dict[str, Any], why_no_metres: str | None) -> str:
     u, v = point["px"]
-    metres = f"no metres ({point['depth_reason']})"
+    metres = f"no metres ({why_no_metres})"
     if point["camera_m"] is not None:
         metres = "camera ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["camera_m"])
     if point["base_m"] is not None:
         metres += "  base ({:+.3f}, {:+.3f}, {:+.3f}) m".format(*point["base_m"])
-    return f"point {number}  px ({u}, {v})  {metres}  confidence {point['confidence']:.2f}"
+    return f"px ({u}, {v})  {metres}  confidence {point['confidence']:.2f}"

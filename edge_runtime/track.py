@@ -42,6 +42,7 @@ class Carried:
     kept: bool  # the tracker now follows it
     frames: int  # it was carried through
     reason: str | None = None  # why not
+    px: tuple[int, int] | None = None  # where it is in the newest frame; None: not kept, or doubtful there
 
 
 class Tracker:
@@ -121,13 +122,14 @@ class Tracker:
         path = kept[1:]
         if self._newest is not None and path and path[-1] is not self._newest:
             path = [*path, self._newest]
+        now_px: F64 | None = np.asarray(point_px, np.float64)
         for count, view in enumerate(path, 1):
-            follower.step(view)
+            now_px = follower.step(view).px
             if follower.lost is not None:
                 return Carried(False, count, follower.lost)
         self._follower, self._answer_confidence = follower, confidence
         self._answered_ns = kept[0].frame.t_capture_ns
-        return Carried(True, len(path))
+        return Carried(True, len(path), px=None if now_px is None else (round(now_px[0]), round(now_px[1])))
 
     def clear(self) -> None:
         """Forget the target, for a question that was changed or cancelled."""

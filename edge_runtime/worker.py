@@ -16,7 +16,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,8 +26,9 @@ from typing import Any, Final, Literal
 
 from edge_runtime.errors import InferenceError
 from edge_runtime.records import F64, Answer, FrameStamp, View
-from edge_runtime.worker_wire import answer_from_message, error_from_message, views_to_memory
-from hardware.child import start_module
+from edge_runtime.worker_wire import answer_from_message, error_from_message, frame_to_memory, views_to_memory
+from hardware.child import STDERR_FD, start_module
+from hardware.frame import Frame
 from hardware.packets import receive, send, socket_pair
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class InferenceWorker:
         self._due_s = 0.0  # when patience with the present state ends
         self.state: State = "failed"
         self.bundle = ""  # name of the bundle, once loaded
+        self.gave_up = False  # it failed too often; what could not be loaded may be tried again
 
     @property
     def pid(self) -> int | None:
@@ -91,7 +92,7 @@ class InferenceWorker:
         Raises:
             BundleError, ConfigError, InferenceError: It cannot be; as `Pipeline.open`.
         """
-        self._start()
+        self.start()
         try:
             self.wait_ready()
         except BaseException:
@@ -105,15 +106,37 @@ class InferenceWorker:
         """End the process, also in the middle of an answer."""
         self.close()
 
-    def close(self) -> None:
-        """End the process; may be called twice."""
+    def start(self) -> None:
+        """Start the process and do not wait; one that is there is ended first. `poll` notices when it has loaded."""
+        self.close(patience_s=0.0)
+        ours, theirs = socket_pair()
+        with theirs:
+            self._process = start_module(
+                "edge_runtime.worker_child", str(theirs.fileno()), json.dumps(self._settings),
+                stdout=subprocess.DEVNULL, stderr=STDERR_FD, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
+        self._end = ours
+        self.state = "loading"
+        self._due_s = time.monotonic() + self._limits.load_ms / 1000
+
+    def close(self, *, patience_s: float = STOP_S) -> None:
+        """End the process; may be called twice.
+
+        Args:
+            patience_s: How long it may take to leave by itself before it is killed.
+        """
         if self._process is None or self._end is None:
             return
         self._end.close()  # it leaves with us
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_S)
+            self._process.wait(patience_s)
         self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:  # a driver holds it; nobody can end it, and nobody shall wait for it
+            log.error(  # noqa: TRY400 - the time-out says nothing more
+                "the inference worker %d cannot be killed and is left behind", self._process.pid
+            )
         self._process = self._end = None
         self.state = "failed"
 
@@ -128,25 +151,37 @@ class InferenceWorker:
 
     def ask(
         self,
-        views: Sequence[View],
+        about: Sequence[View] | Frame,
         instruction: str,
         *,
         raw_prompt: bool = False,
         grammar: bool = True,
         frame: FrameStamp | None = None,
         base_from_camera: F64 | None = None,
+        max_tiles: int | None = None,
     ) -> None:
-        """Send a question (arguments: `Pipeline.refer`); `poll` brings its answer.
+        """Send a question; `poll` brings its answer.
+
+        Args:
+            about: Views, or a camera frame, whose depth the worker aligns: that costs more than the rest of a frame.
+            instruction: As the others, see `Pipeline.refer`.
+            raw_prompt: See there.
+            grammar: See there.
+            frame: See there.
+            base_from_camera: See there.
+            max_tiles: Tile budget of this question; None: that of the worker.
 
         Raises:
             InferenceError: It is loading, busy or has failed for good; or it crashed just now.
         """
         if self.state != "ready" or self._end is None:
             raise InferenceError(f"the inference worker is {self.state}; ask when it is ready")
-        described, fd = views_to_memory(views)
+        described, fd = frame_to_memory(about) if isinstance(about, Frame) else views_to_memory(about)
         question = {
             "kind": "ask",
-            "views": described,
+            "views": None if isinstance(about, Frame) else described,
+            "camera": described if isinstance(about, Frame) else None,
+            "max_tiles": max_tiles,
             "instruction": instruction,
             "raw_prompt": raw_prompt,
             "grammar": grammar,
@@ -191,16 +226,6 @@ class InferenceWorker:
             answer = self.poll(self._left_s())
             if answer is not None:
                 return answer
-
-    def _start(self) -> None:
-        self._end, theirs = socket_pair()
-        with theirs:
-            self._process = start_module(
-                "edge_runtime.worker_child", str(theirs.fileno()), json.dumps(self._settings),
-                stdout=subprocess.DEVNULL, stderr=sys.stderr.fileno(), pass_fds=(theirs.fileno(),),
-            )  # fmt: skip
-        self.state = "loading"
-        self._due_s = time.monotonic() + self._limits.load_ms / 1000
 
     def _left_s(self) -> float:
         return max(0.0, self._due_s - time.monotonic())
@@ -249,10 +274,11 @@ class InferenceWorker:
         self._failures_s.append(now_s)
         while now_s - self._failures_s[0] > self._limits.window_s:
             self._failures_s.popleft()
-        self.close()
+        self.close(patience_s=0.0)  # there is nothing to be gained by waiting, and the loop has frames to follow
         if len(self._failures_s) > self._limits.failures:
+            self.gave_up = True
             times = f"{len(self._failures_s)} times in {self._limits.window_s:.0f} s"
             raise InferenceError(f"the inference worker {how}, {times}; given up: run `roborefer-edge check`")
         log.warning("the inference worker %s; starting it again", how)
-        self._start()
+        self.start()
         raise InferenceError(f"the inference worker {how}; it is being started again, ask once more")

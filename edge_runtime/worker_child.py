@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import EdgeError
+from edge_runtime.frame_view import view_of
 from edge_runtime.pipeline import Pipeline
-from edge_runtime.records import FrameStamp
-from edge_runtime.worker_wire import answer_to_message, error_to_message, views_from_memory
+from edge_runtime.records import FrameStamp, View
+from edge_runtime.worker_wire import answer_to_message, error_to_message, frame_from_memory, views_from_memory
 from hardware.packets import leave_with, receive, send
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ def _answered(pipeline: Pipeline, question: dict[str, Any], fd: int) -> dict[str
     """The reply to one question; whatever goes wrong in Python is told, what goes wrong below it ends the process."""
     try:
         base_from_camera = question["base_from_camera"]
+        pipeline.limit_tiles(question["max_tiles"])
         answer = pipeline.refer(
-            views_from_memory(question["views"], fd),
+            _views(question, fd),
             question["instruction"],
             raw_prompt=question["raw_prompt"],
             grammar=question["grammar"],
@@ -61,11 +63,18 @@ def _answered(pipeline: Pipeline, question: dict[str, Any], fd: int) -> dict[str
     return answer_to_message(answer)
 
 
+def _views(question: dict[str, Any], fd: int) -> list[View]:
+    if question["camera"] is None:
+        return views_from_memory(question["views"], fd)
+    return [view_of(frame_from_memory(question["camera"], fd))]
+
+
 def main(arguments: list[str]) -> int:
     """Run one worker process."""
     fd, settings = arguments
     logging.basicConfig(level=logging.INFO, format="inference worker: %(levelname)s %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group, or unit; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     end = socket.socket(fileno=int(fd))
     leave_with(end)
     serve(end, json.loads(settings))

@@ -1,7 +1,8 @@
 """What the loop and its inference worker say to each other, in packets of `hardware.packets`.
 
     worker -> loop   {"kind": "ready", "bundle": "nano"}          loaded, or {"kind": "failed", ...} instead
-    loop -> worker   {"kind": "ask", ...} + fd                    the pictures lie in the file, one after the other
+    loop -> worker   {"kind": "ask", "views": [...], ...} + fd    the pictures lie in the file, one after the other
+    loop -> worker   {"kind": "ask", "camera": {...}, ...} + fd   a camera frame as it is; the worker aligns its depth
     worker -> loop   {"kind": "answer", ...} or {"kind": "failed", "error": "DepthError", "message": ...}
 
 Pictures travel in nameless memory (`memfd`), not through the socket.
@@ -26,6 +27,9 @@ from edge_runtime.records import (
     RelativeDepth,
     View,
 )
+from hardware.camera.replay import geometry_of
+from hardware.camera.replay_writer import geometry_json
+from hardware.frame import Frame
 from hardware.geometry import Intrinsics
 
 _ERRORS: Final[dict[str, type[errors.EdgeError]]] = {
@@ -39,16 +43,26 @@ def views_to_memory(views: Sequence[View]) -> tuple[list[dict[str, Any]], int]:
     Raises:
         OSError: There is not enough memory.
     """
-    arrays = [array for view in views for array in _arrays(view)]
-    fd = os.memfd_create("roborefer-question", os.MFD_CLOEXEC)
-    try:
-        os.posix_fallocate(fd, 0, max(1, sum(array.nbytes for array in arrays)))  # no views are refused over there
-        for array in arrays:
-            os.write(fd, np.ascontiguousarray(array).data)
-    except BaseException:
-        os.close(fd)
-        raise
+    fd = _to_memory([array for view in views for array in _arrays(view)])
     return [_described(view) for view in views], fd
+
+
+def frame_to_memory(frame: Frame) -> tuple[dict[str, Any], int]:
+    """The same for a camera frame, raw: what costs time is done by whoever reads it.
+
+    Raises:
+        OSError: There is not enough memory.
+    """
+    return {"geometry": geometry_json(frame, ""), "id": frame.id}, _to_memory([frame.rgb, frame.depth_raw])
+
+
+def frame_from_memory(described: Mapping[str, Any], fd: int) -> Frame:
+    """The frame that `frame_to_memory` described, without its times; its pictures look into the memory and keep it."""
+    memory = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    geometry = geometry_of(described["geometry"])
+    rgb, at = _array(memory, 0, (geometry.rgb.height, geometry.rgb.width, 3), np.uint8)
+    depth_raw, _ = _array(memory, at, (geometry.depth.height, geometry.depth.width), np.uint16)
+    return geometry.frame(rgb, depth_raw, id=described["id"], t_capture_ns=0, t_device_ms=0.0)
 
 
 def views_from_memory(described: Sequence[Mapping[str, Any]], fd: int) -> list[View]:
@@ -93,6 +107,18 @@ def error_from_message(message: Mapping[str, Any]) -> errors.EdgeError:
     """The error that `error_to_message` wrote; one of an unknown kind counts as failed inference."""
     kind = _ERRORS.get(message["error"])
     return kind(message["message"]) if kind else errors.InferenceError(f"{message['error']}: {message['message']}")
+
+
+def _to_memory(arrays: Sequence[Any]) -> int:
+    fd = os.memfd_create("roborefer-question", os.MFD_CLOEXEC)
+    try:
+        os.posix_fallocate(fd, 0, max(1, sum(array.nbytes for array in arrays)))  # no views are refused over there
+        for array in arrays:
+            os.write(fd, np.ascontiguousarray(array).data)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _arrays(view: View) -> list[Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+STDERR_FD: Final = 2  # the process's own, also where `sys.stderr` is something else
 CANNOT_START: Final = 127  # a shell's word for a command that is not there
 _HOME_OF_OUR_PACKAGES: Final = Path(__file__).resolve().parents[1]
 

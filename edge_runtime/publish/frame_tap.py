@@ -15,6 +15,7 @@ class FrameTap:
     def __init__(self, camera: Camera, keep: int = KEEP) -> None:
         self._camera = camera
         self._newest: deque[Frame] = deque(maxlen=keep)
+        self._asked: Frame | None = None
 
     @property
     def info(self) -> CameraInfo:
@@ -22,8 +23,13 @@ class FrameTap:
         return self._camera.info
 
     def frame(self, frame_id: int | str) -> Frame | None:
-        """The frame of that id, if it is among the newest ones."""
-        return next((frame for frame in reversed(self._newest) if frame.id == frame_id), None)
+        """The frame of that id, if it is among the newest ones or the one that a question is about."""
+        known = [self._asked, *self._newest] if self._asked is not None else self._newest
+        return next((frame for frame in reversed(known) if frame.id == frame_id), None)
+
+    def hold(self, frame: Frame) -> None:
+        """Keep a frame until the next one is held: a question is about it, and its answer may take many frames."""
+        self._asked = frame
 
     def read(self, timeout_ms: int = READ_TIMEOUT_MS) -> Frame:
         """The next frame (contract: `Camera.read`)."""
@@ -43,6 +49,7 @@ class FrameTap:
     ) -> None:
         """Release the camera and the frames."""
         self._newest.clear()
+        self._asked = None
         self._camera.__exit__(kind, error, trace)
 
     def _kept(self, frame: Frame) -> Frame:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import time
+from collections import deque
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hardware.frame import Frame
 from hardware.storage import partial_beside, storage_errors
 
 CALIBRATION_TOPIC, TRANSFORM_TOPIC = "/camera/calibration", "/tf"
+REMEMBERED = 4096  # frames: an answer that takes two minutes at 30 frames a second
 ANNOTATIONS_TOPIC, SCENE_TOPIC = "/roborefer/annotations", "/roborefer/scene"
 
 
@@ -56,7 +58,8 @@ class McapSink:
         self._file = _PatientFile(self._partial)
         self._writer = Writer(self._file)
         self._is_empty = True
-        self._frame_id: int | None = None  # of the newest frame that is in the file
+        # Of the newest frames that are in the file. An answer is about a frame that targets were told of before.
+        self._frame_ids: deque[int] = deque(maxlen=REMEMBERED)
         # Frames carry monotonic time; viewers want a date. Taken once, so that a clock that is set does not jump here.
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
 
@@ -70,7 +73,7 @@ class McapSink:
             self._file.push()
         insist_on_room(self._path, self._keep_free_mib)
         t_ns = self._epoch_ns + (time.monotonic_ns() if frame is None else frame.t_capture_ns)
-        if frame is not None and frame.id != self._frame_id:
+        if frame is not None and frame.id not in self._frame_ids:
             self._add_frame(frame, t_ns)
         self._add(ANNOTATIONS_TOPIC, self._messages.annotations(record, t_ns), t_ns)
         self._add(SCENE_TOPIC, self._messages.scene(record, t_ns), t_ns)
@@ -96,11 +99,11 @@ class McapSink:
             self._partial.replace(self._path)
 
     def _add_frame(self, frame: Frame, t_ns: int) -> None:
-        if self._frame_id is None:
+        if not self._frame_ids:
             self._raw.add_metadata(METADATA, {"geometry": json.dumps(geometry_json(frame, ""))})
             if self._base_from_camera is not None:
                 self._add(TRANSFORM_TOPIC, self._messages.base_transform(self._base_from_camera, t_ns), t_ns)
-        self._frame_id = frame.id
+        self._frame_ids.append(frame.id)
         self._add(CALIBRATION_TOPIC, self._messages.calibration(frame.rgb_intrinsics, t_ns), t_ns)
         self._add(RGB_TOPIC, self._messages.rgb_image(frame, t_ns), t_ns)
         self._add(DEPTH_TOPIC, self._messages.depth_image(frame, t_ns), t_ns)

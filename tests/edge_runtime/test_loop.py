@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.answer_loop import AnswerLoop
 from edge_runtime.errors import ConfigError, StorageError
-from edge_runtime.loop import LiveLoop, LoopLimits
+from edge_runtime.loop_records import LoopLimits
 from edge_runtime.publish import JsonLinesSink, open_sink
 from hardware.errors import CameraLost, CameraTimeout
 from tests.fakes import EchoReferrer, ScriptedCamera, make_frame
@@ -31,7 +32,7 @@ class ListSink:
 
 def run(camera: ScriptedCamera, referrer: EchoReferrer | None = None, **limits):
     sink = ListSink()
-    loop = LiveLoop(
+    loop = AnswerLoop(
         camera, referrer or EchoReferrer(), [sink], limits=LoopLimits(**limits), clock=lambda: 1_000_000_000
     )
     summary = loop.summary(loop.run("the cup"))
@@ -69,7 +70,7 @@ def test_age_counts_from_capture_and_depth_is_in_metres() -> None:
 def test_several_instructions_take_turns_and_each_record_says_which_it_answers() -> None:
     sink, referrer = ListSink(), EchoReferrer()
     camera = ScriptedCamera([make_frame(i) for i in range(5)])
-    loop = LiveLoop(camera, referrer, [sink], limits=LoopLimits(max_answers=4), clock=lambda: 0)
+    loop = AnswerLoop(camera, referrer, [sink], limits=LoopLimits(max_answers=4), clock=lambda: 0)
     assert loop.run("the cup", "the plate", "the spoon") == "max_answers"
     assert [(r["frame"]["id"], r["instruction"]) for r in sink.records] == [
         (0, "the cup"),

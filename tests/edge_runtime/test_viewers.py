@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_runtime.answer_loop import AnswerLoop
 from edge_runtime.errors import ConfigError, StorageError
-from edge_runtime.loop import LiveLoop, LoopLimits
+from edge_runtime.loop_records import LoopLimits
 from edge_runtime.publish.frame_tap import FrameTap
 from edge_runtime.publish.named import open_sink, queued
 from hardware.camera.base import EndOfRecording
@@ -42,7 +43,7 @@ def record(spec: str, given: list[Any]) -> list[dict[str, Any]]:
         def close(self) -> None:
             pass
 
-    LiveLoop(camera, referrer, [sink, Keeping()], limits=LoopLimits(), clock=lambda: 2 * 10**9).run("the cup")
+    AnswerLoop(camera, referrer, [sink, Keeping()], limits=LoopLimits(), clock=lambda: 2 * 10**9).run("the cup")
     assert sink.drain(30)
     sink.close()
     assert sink.counts.written == len(given)
@@ -251,7 +252,7 @@ def test_a_viewer_that_is_not_there_or_does_not_answer_stalls_nobody(tmp_path: P
         for port, is_there in ((silent.getsockname()[1], True), (1, False)):  # accepts and says nothing; nobody there
             camera = FrameTap(ScriptedCamera(frames()))
             sink = queued(open_sink(f"rerun:127.0.0.1:{port}"), "rerun", camera.frame)
-            loop = LiveLoop(camera, EchoReferrer(), [sink], limits=LoopLimits(), clock=lambda: 2 * 10**9)
+            loop = AnswerLoop(camera, EchoReferrer(), [sink], limits=LoopLimits(), clock=lambda: 2 * 10**9)
             assert loop.run("the cup") == "end_of_replay"
             assert loop.summary("end_of_replay").answers == 3
             assert sink.drain(10)

@@ -12,7 +12,7 @@ import pytest
 
 from edge_runtime.bundle import default_bundle
 from edge_runtime.errors import BundleMissing, InferenceError, InstructionError
-from edge_runtime.loop import view_of
+from edge_runtime.frame_view import view_of
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import FrameStamp, RelativeDepth, View
 from edge_runtime.worker import InferenceWorker, WorkerLimits

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.loop import view_of
+from edge_runtime.frame_view import view_of
 from edge_runtime.pipeline import Pipeline
 from hardware.camera.open import open_camera
 from tests.conftest import REPOSITORY
