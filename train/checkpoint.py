@@ -94,7 +94,7 @@ def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     Raises:
         CheckpointError: A part, file or tensor is missing or damaged, or parts contradict each other.
     """
-    root = _root(Path(path))
+    root = checkpoint_root(Path(path))
     config = read_config(read_json(root / CONFIG), str(root / CONFIG))
     folders = {part: _part_folder(root, part, config) for part in config.parts}
     part_configs = {part: read_json(folder / CONFIG) for part, folder in folders.items()}
@@ -122,7 +122,12 @@ def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     )
 
 
-def _root(path: Path) -> Path:
+def checkpoint_root(path: Path) -> Path:
+    """The folder with config.json: the one named, or the `model/` of a training's output.
+
+    Raises:
+        CheckpointError: There is no such folder.
+    """
     nested = path / "model"
     root = nested if nested.is_dir() else path
     if not root.is_dir():
@@ -197,6 +202,7 @@ def save_checkpoint(
     *,
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a checkpoint folder; an older checkpoint there is replaced in one move.
 
@@ -205,6 +211,8 @@ def save_checkpoint(
         path: The folder.
         dtype: Of the tensors on disk; None: of the files the checkpoint was read from.
         max_shard_bytes: Largest size of one weight file.
+        weights: To write in place of the model's, by their names in the model: of a model that is spread over
+            processes, or merged with adapters.
 
     Raises:
         CheckpointError: The path holds something that is no checkpoint.
@@ -216,18 +224,26 @@ def save_checkpoint(
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
         try:
-            _write_into(staging, checkpoint, dtype, max_shard_bytes)
+            _write_into(staging, checkpoint, dtype, max_shard_bytes, weights)
             staging.chmod(0o755)  # mkdtemp made it private
             replace_folder(staging, out)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_into(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype | None, max_shard_bytes: int) -> None:
+def _write_into(
+    folder: Path,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None,
+    max_shard_bytes: int,
+    weights: Mapping[str, torch.Tensor] | None,
+) -> None:
     for part in checkpoint.config.parts:
         part_dtype = dtype or checkpoint.file_dtypes[part]
         (folder / part).mkdir()
-        _write_part(folder / part, part, checkpoint, part_dtype, max_shard_bytes)
+        _write_part(folder / part, part, checkpoint, part_dtype)
+        state = _state_of(part, checkpoint, weights)
+        write_tensors(folder / part, {n: t.to(part_dtype) for n, t in state.items()}, max_shard_bytes=max_shard_bytes)
     for name, content in checkpoint.tokenizer_files.files.items():
         (folder / "llm" / name).write_bytes(content)
     if checkpoint.generation_config is not None:
@@ -235,17 +251,24 @@ def _write_into(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype | None,
     write_json(folder / CONFIG, checkpoint.config.to_json(checkpoint.part_configs))
 
 
-def _write_part(folder: Path, part: str, checkpoint: Checkpoint, dtype: torch.dtype, max_shard_bytes: int) -> None:
+def _write_part(folder: Path, part: str, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
     config = {k: v for k, v in checkpoint.part_configs[part].items() if k != "_name_or_path"}
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     write_json(folder / CONFIG, config)
     if part in checkpoint.preprocessors:
         write_json(folder / PREPROCESSOR, checkpoint.preprocessors[part])
+
+
+def _state_of(part: str, checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+    """The tensors of a part as files hold them."""
     module = getattr(checkpoint.model, part)
-    state = module.state_dict()
+    if weights is None:
+        state = dict(module.state_dict())
+    else:
+        state = {name.removeprefix(f"{part}."): t for name, t in weights.items() if name.startswith(f"{part}.")}
     if _is_tied(module):
-        state.pop("lm_head.weight")
-    write_tensors(folder, {n: t.to(dtype) for n, t in state.items()}, max_shard_bytes=max_shard_bytes)
+        state.pop("lm_head.weight", None)
+    return state
 
 
 def _refuse_to_replace_other_things(out: Path) -> None:

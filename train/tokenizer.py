@@ -139,11 +139,28 @@ def template_around_user(tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
     return _around_turn(tokenizer, "user", generation_prompt=True)
 
 
+def template_between_turns(tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+    """The chat template's text from the end of an answer to what the user says next.
+
+    Returns:
+        The special token that ends the answer, and the text behind it.
+
+    Raises:
+        CheckpointError: There is no template, or no special token ends an answer.
+    """
+    _require_template(tokenizer)
+    answer, question = "\N{OBJECT REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"
+    turns = [("user", "?"), ("assistant", answer), ("user", question)]
+    text = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in turns], tokenize=False)
+    between = text.partition(answer)[2].partition(question)[0]
+    ends = [name for name in sorted(tokenizer.get_added_vocab(), key=len, reverse=True) if between.startswith(name)]
+    if not ends:
+        raise CheckpointError(f"the chat template ends an answer with {between!r}, which begins with no special token")
+    return ends[0], between.removeprefix(ends[0])
+
+
 def _around_turn(tokenizer: PreTrainedTokenizerFast, role: str, *, generation_prompt: bool) -> tuple[str, str]:
-    if not tokenizer.chat_template:
-        raise CheckpointError(
-            "llm/tokenizer_config.json has no chat_template; training stores it there, add the one it used"
-        )
+    _require_template(tokenizer)
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
     if role == "user":
@@ -153,6 +170,13 @@ def _around_turn(tokenizer: PreTrainedTokenizerFast, role: str, *, generation_pr
     if not found:
         raise CheckpointError(f"the chat template drops what the {role} says: {tokenizer.chat_template!r}")
     return before, after
+
+
+def _require_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    if not tokenizer.chat_template:
+        raise CheckpointError(
+            "llm/tokenizer_config.json has no chat_template; training stores it there, add the one it used"
+        )
 
 
 def _complete(backend: Tokenizer, config: Mapping[str, Any], where: str) -> bool:

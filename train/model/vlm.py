@@ -151,14 +151,22 @@ class SpatialVLM(nn.Module):
         """The blocks [K, D] of all pictures: one per tile, or one per picture for dynamic-S2."""
         if media is None:
             return []
+        self.projector(modality)  # refuses depth before a tower works
+        return self.project(modality, self.features(modality, media.pixels), media.grids)
+
+    def project(self, modality: Modality, features: Tensor, grids: Sequence[TileGrid]) -> list[Tensor]:
+        """The blocks [K, D] of pictures from their tower output [T, N, C].
+
+        Raises:
+            ValueError: The model takes no depth.
+        """
         projector = self.projector(modality)
-        features = self.features(modality, media.pixels)
         if self.multiscale is None:
             return list(projector(features))
-        per_picture = features.split([grid.tiles for grid in media.grids])
+        per_picture = features.split([grid.tiles for grid in grids])
         return [
             self.multiscale.assemble(projector(self.multiscale.merge(tiles, grid)), grid)
-            for tiles, grid in zip(per_picture, media.grids, strict=True)
+            for tiles, grid in zip(per_picture, grids, strict=True)
         ]
 
     def features(self, modality: Modality, pixels: Tensor) -> Tensor:
