@@ -22,6 +22,8 @@ DEPTH = 128
 # Frames are copied into the queue (a camera may reuse their memory), 1.5 MB each at 640x480.
 FRAME_DEPTH = 8
 CLOSE_S = 1.0
+# A sink works again when so many records in a row were taken: UDP without a listener refuses every other one.
+WORKING_AGAIN = 8
 
 Entry: TypeAlias = tuple[dict[str, Any], Frame | None]
 
@@ -70,6 +72,7 @@ class QueuedSink:
         self._changed = threading.Condition()
         self._counts = SinkCounts()
         self._busy = self._closing = self._failing = self._dropping = False
+        self._taken_in_a_row = 0
         self._end: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
         self._thread.start()
@@ -197,9 +200,12 @@ class QueuedSink:
             traced = None if isinstance(error, (EdgeError, OSError)) else error
             told = "sink %s takes no records, it is tried again with each: %s"
             _log.warning(told, self.name, error, exc_info=traced)
-        self._failing = True
+        self._failing, self._taken_in_a_row = True, 0
 
     def _say_working(self) -> None:
+        self._taken_in_a_row += 1
+        if self._taken_in_a_row < WORKING_AGAIN:
+            return
         if self._failing or self._dropping:
             _log.warning("sink %s takes records again; so far %s", self.name, self.counts)
         self._failing = self._dropping = False

@@ -252,6 +252,22 @@ def test_nobody_listens_and_then_somebody_does(listener: socket.socket) -> None:
     queue.close()
 
 
+def test_a_sink_that_refuses_every_other_record_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class EveryOther(GatedSink):
+        def write(self, record: dict[str, Any]) -> None:
+            if record["n"] % 2 and record["n"] < 40:
+                raise DeviceError("nobody listens")
+
+    queue = QueuedSink(EveryOther(), "udp:x")
+    for n in range(60):
+        queue.write({"n": n})
+    assert queue.drain(10)
+    queue.close()
+    assert queue.counts.failed == 20
+    said = [record.message for record in caplog.records]
+    assert ["takes no records" in said[0], "takes records again" in said[1], len(said)] == [True, True, 2]
+
+
 def test_a_listener_that_does_not_read_blocks_nobody(listener: socket.socket) -> None:
     queue = queued(UdpSink("127.0.0.1", listener.getsockname()[1]), "udp:x", no_frames)
     for n in range(3000):
