@@ -169,7 +169,7 @@ def differences(old: RunConfig, new: RunConfig) -> tuple[Change, ...]:
 
 
 def _unlike(key: str, old: Any, new: Any) -> Iterator[tuple[str, object, object]]:
-    if is_dataclass(old):
+    if is_dataclass(old) and type(old) is type(new):
         for part in fields(old):
             yield from _unlike(f"{key}.{part.name}", getattr(old, part.name), getattr(new, part.name))
     elif old != new:
