@@ -31,6 +31,7 @@ from edge_runtime.token_text import TokenText
 # Less work than this per thread and token is over before the threads have met at llama.cpp's barriers; on a busy
 # machine they then spin for each other's time slice (docs/decisions.md).
 WEIGHT_BYTES_PER_THREAD: Final = 8 << 20
+PREFILL_ROWS: Final = 4  # of a prompt's hundreds; what they save on a busy machine's barriers is worth the rest
 CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
 NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
@@ -101,12 +102,13 @@ class Decoder:
             BundleInvalid: not a GGUF file, truncated, or without a stop token of that name.
             InferenceError: llama-cpp-python cannot be loaded.
         """
-        threads = n_threads or _useful_threads(path)
+        threads = n_threads or _useful_threads(path, rows=1)
+        prefill_threads = n_threads or _useful_threads(path, rows=PREFILL_ROWS)
         with ExitStack() as stack:
             library = _library()
             model = _load_model(library, path, use_extra_bufts, n_gpu_layers)
             stack.callback(library.functions.llama_model_free, model)
-            settings = ContextSettings(threads, kv_type, n_batch, n_ubatch)
+            settings = ContextSettings(threads, prefill_threads, kv_type, n_batch, n_ubatch)
             decoder = cls(library, model, settings, stack, path)
             decoder._keeps_prompt = keeps_prompt
             decoder.stop_ids = tuple(decoder._known_id(stop) for stop in stop_ids)
@@ -415,10 +417,10 @@ def _on_native_log(library: NativeLibrary, level: int, text: bytes | None) -> No
         library.interruptions.append(leaving)
 
 
-def _useful_threads(path: Path) -> int:
-    """As many threads as the model's weights keep busy, and at most the processors this process may use."""
+def _useful_threads(path: Path, *, rows: int) -> int:
+    """As many threads as so many rows through the model's weights keep busy, and at most this process's processors."""
     size_bytes = path.stat().st_size if path.is_file() else 0  # a missing file is named when it is loaded
-    return max(1, min(size_bytes // WEIGHT_BYTES_PER_THREAD, len(os.sched_getaffinity(0))))
+    return max(1, min(size_bytes * rows // WEIGHT_BYTES_PER_THREAD, len(os.sched_getaffinity(0))))
 
 
 def _load_model(library: NativeLibrary, path: Path, use_extra_bufts: bool, n_gpu_layers: int) -> int:

@@ -49,7 +49,8 @@ class NativeLibrary:
 class ContextSettings:
     """What every context of one decoder shares."""
 
-    n_threads: int
+    n_threads: int  # for few rows: an answer's tokens
+    n_prefill_threads: int  # for many rows: a prompt
     kv_type: KvType
     n_batch: int  # rows handed to llama_decode at once
     n_ubatch: int  # rows computed at once
@@ -167,7 +168,7 @@ def _context_params(native: Any, settings: ContextSettings, capacity: int) -> An
     params.n_batch = min(settings.n_batch, capacity)
     params.n_ubatch = min(settings.n_ubatch, params.n_batch)
     params.n_outputs_max = min(OUTPUT_ROWS, params.n_ubatch)  # the default reserves logits for every row
-    params.n_threads = params.n_threads_batch = settings.n_threads
+    params.n_threads, params.n_threads_batch = settings.n_threads, settings.n_prefill_threads
     exact = settings.kv_type == "f32"
     params.type_k = params.type_v = native.GGML_TYPE_F32 if exact else native.GGML_TYPE_F16
     if exact:

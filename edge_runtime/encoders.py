@@ -6,6 +6,7 @@ scales are merged between the two. Native errors leave this module as ours.
 
 import json
 import logging
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,10 @@ CPU = "CPUExecutionProvider"
 # Tiles sent through a graph at once. Attention scores of a 448 px tile take 64 MB per tile in fp32, so a whole
 # RGB-D question of 26 tiles would need gigabytes; beyond a few tiles a larger batch gains nothing on these machines.
 _BATCH_TILES = 4
+
+# The layers of a smaller graph are too short to be divided among all processors: where pictures and depth are encoded
+# at the same time (edge_runtime/lanes.py), each takes half of them instead.
+SMALL_GRAPH_BYTES = 64 << 20
 
 
 class _Graph:
@@ -90,7 +95,7 @@ class Encoders:
         Args:
             bundle: An opened bundle.
             providers: ONNX Runtime execution providers, best first; default: the CPU's.
-            n_threads: Threads of a graph; default: one per core.
+            n_threads: Threads of a graph; default: one per core, half as many for a small model with depth.
 
         Raises:
             ConfigError: A provider this ONNX Runtime was not built with.
@@ -100,6 +105,7 @@ class Encoders:
         _check_available(wanted)
         opened: dict[str, _Graph] = {}
         graphs: dict[Modality, tuple[_Graph, ...]] = {}
+        n_threads = n_threads or _useful_threads(bundle)
         modalities: list[tuple[Modality, str]] = [("image", "rgb")]
         if bundle.manifest.image.depth is not None:
             modalities.append(("depth", "depth"))
@@ -204,6 +210,15 @@ def nodes_by_provider(graph: Path, provider: str, tiles: F32) -> dict[str, int]:
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = [e["args"]["provider"] for e in events if e.get("cat") == "Node" and "provider" in e.get("args", {})]
     return dict(Counter(ran))
+
+
+def _useful_threads(bundle: Bundle) -> int | None:
+    """Threads of one graph; None: ONNX Runtime's own choice, one per core."""
+    tower = encoder_files(bundle.manifest, "rgb")[0]
+    size_bytes = sum(entry.bytes for name, entry in bundle.manifest.files.items() if name.startswith(tower))
+    if bundle.manifest.image.depth is None or size_bytes > SMALL_GRAPH_BYTES:
+        return None
+    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def _through(graphs: Sequence[_Graph], tiles: F32) -> F32:

@@ -14,6 +14,11 @@ from edge_runtime.records import F32, U8
 
 
 def relative_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
+    """An 8-bit picture of inverse depth, uint8 [H, W, 3] with three equal channels; see `grey_from_metric`."""
+    return np.repeat(grey_from_metric(depth_m, spec)[..., None], 3, axis=-1)
+
+
+def grey_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
     """An 8-bit picture of inverse depth.
 
     Args:
@@ -22,7 +27,7 @@ def relative_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
         spec: Convention and percentiles from the manifest.
 
     Returns:
-        uint8 [H, W, 3], three equal channels, 255 = nearest.
+        uint8 [H, W], 255 = nearest.
 
     Raises:
         DepthError: No pixel holds a depth.
@@ -39,7 +44,7 @@ def relative_from_metric(depth_m: F32, spec: DepthSpec) -> U8:
     span = max(float(high - low), 1e-9)  # a flat wall has no range; it becomes black, as upstream's would
     inverse[~valid] = low  # holes may hold infinity; they are filled below
     grey = (np.clip((inverse - low) / span, 0.0, 1.0) * 255.0).astype(np.uint8)  # truncated, as upstream
-    return np.repeat(_fill_holes(grey, valid)[..., None], 3, axis=-1)
+    return _fill_holes(grey, valid)
 
 
 def _fill_holes(grey: U8, valid: np.ndarray) -> U8:

@@ -22,6 +22,7 @@ from edge_runtime.deproject import lift, pixel_from_norm
 from edge_runtime.encoders import Encoders, projected_tiles
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.grammar import longest_answer_tokens, points_grammar
+from edge_runtime.lanes import Lanes
 from edge_runtime.last_media import EncodedMedia, LastMedia, key_of
 from edge_runtime.manifest import ImageSpec
 from edge_runtime.metrics import StageTimer
@@ -104,6 +105,8 @@ class Pipeline:
         self.decoder = decoder
         self._spec = self._opened_spec = spec
         self._owned = owned
+        self._lanes = Lanes()
+        self._owned.callback(self._lanes.close)
         self._last = LastMedia() if remembers else None
 
     @classmethod
@@ -286,23 +289,33 @@ class Pipeline:
             self.decoder.check_room(self._prompt_tokens(prompt, images, depths))  # before the encoders' long work
         if known:
             return known, prompt, True
-        with timer.stage("rgb_encoder"):
-            image_blocks = self.encoders.encode("image", images)
-        with timer.stage("depth_encoder"):
-            depth_blocks = self.encoders.encode("depth", depths)
-        media = EncodedMedia(images, depths, image_blocks, depth_blocks)
+        media = EncodedMedia(images, depths, *self._encoded(images, depths, timer))
         if self._last:
             self._last.keep(key, media)
         return media, prompt, False
+
+    def _encoded(
+        self, images: Sequence[ViewTiles], depths: Sequence[ViewTiles], timer: StageTimer
+    ) -> tuple[list[F32], list[F32]]:
+        """Embeddings of all images and of all depth pictures."""
+
+        def encode(stage: str, modality: Modality, views: Sequence[ViewTiles]) -> list[F32]:
+            with timer.stage(stage):
+                return self.encoders.encode(modality, views)
+
+        return self._lanes.both(
+            lambda: encode("rgb_encoder", "image", images), lambda: encode("depth_encoder", "depth", depths)
+        )
 
     # --- the stages, one by one, for checks and parity ------------------------------------------------
 
     def tiles(self, parts: Sequence[Part]) -> tuple[list[ViewTiles], list[ViewTiles]]:
         """Tiles of all images and of all depth pictures."""
-        depth_spec = self.bundle.manifest.depth
-        images = [preprocess_rgb(p.rgb, self._spec) for p in parts if isinstance(p, ImagePart)]
-        depths = [preprocess_depth(p.depth, self._spec, depth_spec) for p in parts if isinstance(p, DepthPart)]
-        return images, depths
+        spec, depth_spec = self._spec, self.bundle.manifest.depth
+        return self._lanes.both(
+            lambda: [preprocess_rgb(p.rgb, spec) for p in parts if isinstance(p, ImagePart)],
+            lambda: [preprocess_depth(p.depth, spec, depth_spec) for p in parts if isinstance(p, DepthPart)],
+        )
 
     def prompt(self, parts: Sequence[Part], images: Sequence[ViewTiles], depths: Sequence[ViewTiles]) -> Prompt:
         """The prompt for parts whose tiles are known."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from edge_runtime.errors import ConfigError, DepthError
 from edge_runtime.manifest import MOST_TILES, DepthSpec, ImageSpec, TileSpec
-from edge_runtime.model_depth import relative_from_metric
+from edge_runtime.model_depth import grey_from_metric
 from edge_runtime.records import F32, U8, Depth, RelativeDepth, ViewTiles
 
 
@@ -76,7 +76,7 @@ def preprocess_depth(depth: Depth, spec: ImageSpec, depth_spec: DepthSpec) -> Vi
         raise DepthError("this bundle was made from a model without depth; ask without --depth")
     if isinstance(depth, RelativeDepth):
         return _tiles(depth.picture, spec, spec.depth)
-    return _tiles(relative_from_metric(depth.depth_m, depth_spec), spec, spec.depth)
+    return _tiles(grey_from_metric(depth.depth_m, depth_spec), spec, spec.depth)
 
 
 def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:
@@ -97,6 +97,7 @@ def with_max_tiles(spec: ImageSpec, max_tiles: int | None) -> ImageSpec:
 
 
 def _tiles(picture: U8, spec: ImageSpec, tile: TileSpec) -> ViewTiles:
+    """Tiles of a picture [H, W, 3], or [H, W]: grey is cut as one channel and becomes three at the end."""
     image = Image.fromarray(picture)
     if spec.mode == "resize":
         stack, grid = _cut(image, Grid(1, 1), tile.tile_px), Grid(1, 1)
@@ -140,19 +141,20 @@ def _s2_factor(spec: ImageSpec) -> int:
 
 
 def _cut(image: Image.Image, grid: Grid, tile_px: int) -> U8:
-    """Resize to the whole grid (aspect not kept) and cut row by row: uint8 [cols * rows, t, t, 3]."""
+    """Resize to the whole grid (aspect not kept) and cut row by row: uint8 [cols * rows, t, t, 3], of grey [..., 1]."""
     resized = image.resize((grid.cols * tile_px, grid.rows * tile_px))
-    pixels = np.asarray(resized).reshape(grid.rows, tile_px, grid.cols, tile_px, 3)
-    tiles: U8 = pixels.swapaxes(1, 2).reshape(grid.count, tile_px, tile_px, 3)
+    pixels = np.asarray(resized).reshape(grid.rows, tile_px, grid.cols, tile_px, -1)
+    tiles: U8 = pixels.swapaxes(1, 2).reshape(grid.count, tile_px, tile_px, -1)
     return tiles
 
 
 def _normalise(tiles: U8, tile: TileSpec) -> F32:
-    """uint8 [T, h, w, 3] to float32 [T, 3, h, w]: (u8 / 255 - mean) / std."""
+    """uint8 [T, h, w, 3 or 1] to float32 [T, 3, h, w]: (u8 / 255 - mean) / std."""
     # One affine step per channel keeps the pass over memory single; it agrees with the two-step form to 1e-6.
     scale = np.float32(1.0) / (np.float32(255.0) * np.asarray(tile.std, np.float32))
     shift = np.asarray(tile.mean, np.float32) / np.asarray(tile.std, np.float32)
-    planes = tiles.transpose(0, 3, 1, 2).astype(np.float32)
+    count, height, width, _ = tiles.shape
+    planes = np.broadcast_to(tiles.transpose(0, 3, 1, 2), (count, 3, height, width)).astype(np.float32, order="C")
     planes *= scale[:, None, None]
     planes -= shift[:, None, None]
-    return np.ascontiguousarray(planes)
+    return planes

@@ -10,6 +10,7 @@ from quantize.calibration import CalibrationSet
 from quantize.encoder_int4 import write_int4
 from quantize.encoder_static import EncoderOutcome, StaticSettings, write_static
 from quantize.graph import Graph
+from quantize.onnx_attention import fuse_attention
 from quantize.onnx_dynamic import quantize_dynamic
 from quantize.onnx_fp16 import to_half
 from quantize.onnx_static import weights_only
@@ -64,6 +65,11 @@ def _write_one(bundle: Bundle, path: Path, recipe: Recipe) -> EncoderOutcome:
     return EncoderOutcome(done)
 
 
+def _for_processors(graph: Graph) -> tuple[WeightError, ...]:
+    fuse_attention(graph)
+    return quantize_dynamic(graph)
+
+
 def _unchanged(_: Graph) -> tuple[WeightError, ...]:
     return ()
 
@@ -71,6 +77,6 @@ def _unchanged(_: Graph) -> tuple[WeightError, ...]:
 _EDITS: dict[EncoderScheme, Callable[[Graph], tuple[WeightError, ...]]] = {
     "fp32": _unchanged,
     "fp16": to_half,
-    "int8-dynamic": quantize_dynamic,
+    "int8-dynamic": _for_processors,
     "int8-weights": weights_only,
 }

@@ -85,7 +85,7 @@ class WatchedDecoder:
         # as the robot's decoder does: more threads than the weights keep busy only wait for each other
         useful = gguf.stat().st_size // WEIGHT_BYTES_PER_THREAD
         threads = max(1, min(useful, len(os.sched_getaffinity(0))))
-        settings = ContextSettings(threads, "f16", n_batch=_BATCH_ROWS, n_ubatch=_BATCH_ROWS)
+        settings = ContextSettings(threads, threads, "f16", n_batch=_BATCH_ROWS, n_ubatch=_BATCH_ROWS)
         self._sequence = DecoderSequence(self._library, model, settings, capacity)
         self._stack.callback(self._sequence.close)
 

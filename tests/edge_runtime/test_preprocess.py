@@ -136,6 +136,15 @@ def test_near_is_bright_and_follows_inverse_depth() -> None:
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 
 
+@pytest.mark.parametrize("mode", ["resize", "dynamic", "dynamic_s2"])
+def test_metric_depth_is_cut_as_its_three_channel_picture_is(mode: ImageMode) -> None:
+    depth_m = np.random.default_rng(5).uniform(0.3, 4.0, (61, 83)).astype(np.float32)
+    picture = RelativeDepth(relative_from_metric(depth_m, DepthSpec()), "file")
+    cut = preprocess_depth(MetricDepth(depth_m, "sensor"), spec(mode), DepthSpec())
+    np.testing.assert_array_equal(cut.pixels, preprocess_depth(picture, spec(mode), DepthSpec()).pixels)
+    assert cut.pixels.flags.c_contiguous
+
+
 @pytest.mark.parametrize("hole", [np.nan, 0.0, -1.0, np.inf])
 def test_holes_are_filled_from_the_nearest_pixel_and_kept_out_of_the_range(hole: float) -> None:
     depth_m = np.tile(np.linspace(0.5, 2.0, 9, dtype=np.float32), (9, 1))

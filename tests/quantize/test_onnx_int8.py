@@ -72,11 +72,11 @@ def test_dynamic_int8_stays_close_to_float(parent: Bundle, cpu_int8: Bundle) -> 
     assert cosine(run(cpu_int8.file(TOWER), tiles), run(parent.file(TOWER), tiles)) > 0.999
 
 
-def test_dynamic_int8_uses_plain_operators_only(cpu_int8: Bundle) -> None:
+def test_dynamic_int8_uses_plain_operators_but_for_attention(cpu_int8: Bundle) -> None:
     for name in (TOWER, "depth_projector.onnx"):
         proto = onnx.load(cpu_int8.file(name))
         onnx.checker.check_model(proto)
-        assert {node.domain for node in proto.graph.node} == {""}
+        assert {node.op_type for node in proto.graph.node if node.domain} <= {"MultiHeadAttention"}
         assert sum(node.op_type == "MatMulInteger" for node in proto.graph.node) > 0
 
 
