@@ -20,13 +20,18 @@ from typing import Any
 from bench.scenarios import Scene, questions
 from bench.worker import ended, tell
 from edge_runtime.errors import ConfigError
+from edge_runtime.grammar import COORDINATE, POINT
 from edge_runtime.metrics import StageTimer
 from edge_runtime.pipeline import Pipeline
+from edge_runtime.preprocess import preprocess_depth, preprocess_rgb
 from edge_runtime.prompt import POINT_SUFFIX, ask_for_points, parts_of
-from edge_runtime.records import View
+from edge_runtime.records import F32, DepthPart, ImagePart, Part, Prompt, View
 
 # Pictures and questions for warming up, which nobody is measured on.
 _WARMUP_FROM = 100_000
+
+# Points without end, so that the grammar never stops before the last token that is asked for.
+_ENDLESS_POINTS = f'root ::= "[" point (", " point)*\n{POINT}\n{COORDINATE}\n'
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def _measured(request: PeerRequest) -> range:
 def _ours(request: PeerRequest) -> Iterator[Answerer]:
     """A bundle through the robot's pipeline, every token decoded."""
     with _pipeline(request) as pipeline:
+        pipeline.decoder.drafts = False
 
         def answer(view: View, text: str) -> Told:
             found = pipeline.refer([view], text, grammar=False, max_tokens=request.answer_tokens)
@@ -112,29 +118,64 @@ def _ours(request: PeerRequest) -> Iterator[Answerer]:
 
 
 @contextmanager
-def _plain(request: PeerRequest) -> Iterator[Answerer]:
-    """One stage after the other and nothing kept: what a script around the two libraries does."""
+def _ours_forced(request: PeerRequest) -> Iterator[Answerer]:
+    """The same as the robot runs it: a list of points, whose brackets and commas are read along with the digits."""
     with _pipeline(request) as pipeline:
-        manifest = pipeline.bundle.manifest
 
         def answer(view: View, text: str) -> Told:
             timer = StageTimer()
-            seen = view if manifest.image.depth is not None else replace(view, depth=None)
-            parts = parts_of([seen], ask_for_points(text, manifest.prompt))
+            parts = _parts(pipeline, view, text)
             with timer.stage("preprocess"):
                 images, depths = pipeline.tiles(parts)
-                prompt = pipeline.prompt(parts, images, depths)
+            blocks = pipeline.encoded(images, depths, timer)
+            return _written(request, pipeline, pipeline.prompt(parts, images, depths), blocks, timer, _ENDLESS_POINTS)
+
+        yield answer
+
+
+@contextmanager
+def _plain(request: PeerRequest) -> Iterator[Answerer]:
+    """One stage after the other, all processors for each, nothing kept: what a script around the libraries does."""
+    with _pipeline(replace(request, n_threads=request.n_threads or len(os.sched_getaffinity(0)))) as pipeline:
+        pipeline.decoder.drafts = False
+        image, depth_spec = pipeline.bundle.manifest.image, pipeline.bundle.manifest.depth
+
+        def answer(view: View, text: str) -> Told:
+            timer = StageTimer()
+            parts = _parts(pipeline, view, text)
+            with timer.stage("preprocess"):
+                images = [preprocess_rgb(p.rgb, image) for p in parts if isinstance(p, ImagePart)]
+                depths = [preprocess_depth(p.depth, image, depth_spec) for p in parts if isinstance(p, DepthPart)]
             with timer.stage("rgb_encoder"):
                 image_blocks = pipeline.encoders.encode("image", images)
             with timer.stage("depth_encoder"):
                 depth_blocks = pipeline.encoders.encode("depth", depths)
-            segments = pipeline.decoder_segments(prompt, image_blocks, depth_blocks)
-            written = pipeline.decoder.generate(segments, max_tokens=request.answer_tokens)
-            timer.add("prefill", written.prefill_ms)
-            timer.add("decode", written.decode_ms)
-            return Told(timer.timings_ms(), written.prompt_tokens, len(written.token_ids))
+            prompt = pipeline.prompt(parts, images, depths)
+            return _written(request, pipeline, prompt, (image_blocks, depth_blocks), timer)
 
         yield answer
+
+
+def _parts(pipeline: Pipeline, view: View, text: str) -> list[Part]:
+    manifest = pipeline.bundle.manifest
+    seen = view if manifest.image.depth is not None else replace(view, depth=None)
+    return parts_of([seen], ask_for_points(text, manifest.prompt))
+
+
+def _written(
+    request: PeerRequest,
+    pipeline: Pipeline,
+    prompt: Prompt,
+    blocks: tuple[Sequence[F32], Sequence[F32]],
+    timer: StageTimer,
+    grammar: str | None = None,
+) -> Told:
+    """The decoder's part, with exactly as many tokens as asked."""
+    segments = pipeline.decoder_segments(prompt, *blocks)
+    written = pipeline.decoder.generate(segments, max_tokens=request.answer_tokens, grammar=grammar)
+    timer.add("prefill", written.prefill_ms)
+    timer.add("decode", written.decode_ms)
+    return Told(timer.timings_ms(), written.prompt_tokens, len(written.token_ids))
 
 
 @contextmanager
@@ -169,6 +210,7 @@ def _torch(request: PeerRequest) -> Iterator[Answerer]:
 
 PEERS: Mapping[str, Callable[[PeerRequest], Any]] = {
     "ours": _ours,
+    "ours-forced": _ours_forced,
     "plain": _plain,
     "transformers-bf16": _torch,
     "transformers-nf4": _torch,

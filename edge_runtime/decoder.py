@@ -66,6 +66,7 @@ class Decoder:
         self.width = int(native.llama_model_n_embd(model))
         self.max_context = int(native.llama_model_n_ctx_train(model))
         self.stop_ids: tuple[int, ...] = ()
+        self.drafts = True  # off: every token of an answer is a step of its own
         stack.callback(self._drop_sequence)
 
     @classmethod
@@ -242,7 +243,7 @@ class Decoder:
                 if k == len(draft) or token != draft[k]:
                     break
             sequence.truncate(start + k)
-            draft = self._drafts.after(text.so_far, limit - len(ids))
+            draft = self._drafts.after(text.so_far, limit - len(ids)) if self.drafts else []
             rows = sequence.feed_for_logits(np.array([token, *draft], dtype=np.int32))
         return ids, probs, text
 

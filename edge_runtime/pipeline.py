@@ -289,23 +289,10 @@ class Pipeline:
             self.decoder.check_room(self._prompt_tokens(prompt, images, depths))  # before the encoders' long work
         if known:
             return known, prompt, True
-        media = EncodedMedia(images, depths, *self._encoded(images, depths, timer))
+        media = EncodedMedia(images, depths, *self.encoded(images, depths, timer))
         if self._last:
             self._last.keep(key, media)
         return media, prompt, False
-
-    def _encoded(
-        self, images: Sequence[ViewTiles], depths: Sequence[ViewTiles], timer: StageTimer
-    ) -> tuple[list[F32], list[F32]]:
-        """Embeddings of all images and of all depth pictures."""
-
-        def encode(stage: str, modality: Modality, views: Sequence[ViewTiles]) -> list[F32]:
-            with timer.stage(stage):
-                return self.encoders.encode(modality, views)
-
-        return self._lanes.both(
-            lambda: encode("rgb_encoder", "image", images), lambda: encode("depth_encoder", "depth", depths)
-        )
 
     # --- the stages, one by one, for checks and parity ------------------------------------------------
 
@@ -315,6 +302,19 @@ class Pipeline:
         return self._lanes.both(
             lambda: [preprocess_rgb(p.rgb, spec) for p in parts if isinstance(p, ImagePart)],
             lambda: [preprocess_depth(p.depth, spec, depth_spec) for p in parts if isinstance(p, DepthPart)],
+        )
+
+    def encoded(
+        self, images: Sequence[ViewTiles], depths: Sequence[ViewTiles], timer: StageTimer
+    ) -> tuple[list[F32], list[F32]]:
+        """Embeddings of all images and of all depth pictures, float32 [n, D] blocks in prompt order."""
+
+        def encode(stage: str, modality: Modality, views: Sequence[ViewTiles]) -> list[F32]:
+            with timer.stage(stage):
+                return self.encoders.encode(modality, views)
+
+        return self._lanes.both(
+            lambda: encode("rgb_encoder", "image", images), lambda: encode("depth_encoder", "depth", depths)
         )
 
     def prompt(self, parts: Sequence[Part], images: Sequence[ViewTiles], depths: Sequence[ViewTiles]) -> Prompt:
