@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from edge_runtime.errors import ConfigError
+from train.scans.verb import scans
+from train.stages.verbs import align, init_depth, sft
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -151,6 +153,12 @@ def inspect(
     look = command.Look(folder, mixture, tuple(registry or ()), model, sample, sheet, sheet_samples)
     report = command.run_inspect(look)
     sys.stdout.write((json.dumps(report) if as_json else command.show_inspected(report)) + "\n")
+
+
+app.command()(scans)
+app.command("init-depth")(init_depth)
+app.command()(align)
+app.command()(sft)
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...]) -> None:

@@ -20,9 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.manifest import DepthSpec
@@ -38,14 +36,21 @@ from train.simulator.sample import Sample, draw_views
 from train.simulator.scene import SceneConfig, assets_of
 from train.simulator.shards import scene_line
 from train.simulator.viewpoint import LENSES
-from train.spatial.formats import TrainingSample, Turn, draw_marks, save_png, turn_of_dialogue, write_training
+from train.spatial.formats import (
+    TrainingSample,
+    Turn,
+    draw_marks,
+    save_jpeg,
+    save_png,
+    turn_of_dialogue,
+    write_training,
+)
 from train.spatial.forms import FORMS, Dialogue, FormMaker, FormName, across_views
 from train.spatial.questions import QuestionMaker
 
 SCHEMA = 1
 SUMMARY_FILE, SCENES_FILE, FOLDER = "dataset.json", "scenes.jsonl", "3D"
 MILLIMETRE = 0.001
-JPEG_QUALITY = 92
 # Dialogues of each form that are tried for in a scene; most point, because pointing is what is asked of the model.
 PER_SCENE: dict[FormName, int] = {
     "choice_qa": 2, "visual_choice_qa": 1, "reasoning_template_qa": 4, "vacant_qa": 2,
@@ -224,12 +229,6 @@ def write_training_data(
         partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     finish(staged, out)
     return TrainingMade(out, summary, done)
-
-
-def save_jpeg(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """Write a picture; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path, quality=JPEG_QUALITY)
 
 
 def _samples(parts: Sequence[JSON], form: FormName) -> Iterator[TrainingSample]:

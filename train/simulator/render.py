@@ -115,6 +115,11 @@ class Renderer:
             self._gl.free()
             self._gl = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the largest picture it can draw."""
+        return self._size
+
     def load(self, objects: Sequence[Posed], surroundings: Surroundings) -> None:
         """Put a scene before the camera."""
         self._scene.ngeom = 0

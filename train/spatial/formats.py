@@ -27,6 +27,7 @@ RGB = npt.NDArray[np.uint8]
 SPLITS = ("Location", "Placement", "Unseen")
 QUESTIONS_FILE = "question.json"
 MARK_RADIUS_SHARE = 0.02  # of the image width
+JPEG_QUALITY = 92
 MEDIA_RGBD, MEDIA_RGB = "<image> <depth>\n", "<image>\n"
 
 
@@ -235,6 +236,12 @@ def save_png(path: Path, pixels: npt.NDArray[Any]) -> None:
     """Write a picture (uint8 or uint16); folders on the way are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def save_jpeg(path: Path, rgb: RGB) -> None:
+    """Write a picture; folders on the way are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path, quality=JPEG_QUALITY)
 
 
 @dataclass(frozen=True)

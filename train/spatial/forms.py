@@ -37,8 +37,19 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What an answer in words rests on: that things stand in a relation, or do not."""
+
+    relation: Relation
+    thing: str  # id of the object
+    anchors: tuple[str, ...]
+    holds: bool = True
+    metres: float | None = None  # of a distance
+
+
+@dataclass(frozen=True)
 class Dialogue:
-    """One training sample without its files."""
+    """One training sample without its files, and what it takes to be true."""
 
     form: FormName
     asked: str
@@ -46,6 +57,9 @@ class Dialogue:
     relations: tuple[str, ...]
     marks: tuple[Mark, ...] = ()  # to be drawn on the (only) image
     views: int = 1
+    claims: tuple[Claim, ...] = ()  # of choices and facts
+    things: tuple[str, ...] = ()  # ids behind the marks, or of what is shown and pointed at in two views
+    question: Question | None = None  # of those that point
 
 
 class FormMaker:
@@ -70,7 +84,8 @@ class FormMaker:
         names = [self._name(placed) for placed in options]
         lettered = " ".join(f"{letter}. {name}" for letter, name in zip(LETTERS, names, strict=False))
         asked = f"Which of these is {self._maker.wording.after_is(clause)}? {lettered}"
-        return Dialogue("choice_qa", asked, f"{LETTERS[right]}. {names[right]}", (clause.relation.value,))
+        answered = f"{LETTERS[right]}. {names[right]}"
+        return Dialogue("choice_qa", asked, answered, (clause.relation.value,), claims=self._claims(*found))
 
     def visual_choice(self) -> Dialogue | None:
         """The same with letters on the image instead of names."""
@@ -82,7 +97,10 @@ class FormMaker:
         marks = tuple(Mark(letter, self._maker.reasoner.target_px(placed)) for letter, placed in pairs)
         letters = ", ".join(mark.letter for mark in marks)
         asked = f"Which of the marked objects ({letters}) is {self._maker.wording.after_is(clause)}?"
-        return Dialogue("visual_choice_qa", asked, LETTERS[right], (clause.relation.value,), marks)
+        return Dialogue(
+            "visual_choice_qa", asked, LETTERS[right], (clause.relation.value,), marks,
+            claims=self._claims(*found), things=tuple(placed.obj.id for placed in options),
+        )  # fmt: skip
 
     def fact(self) -> Dialogue | None:
         """A yes-or-no fact, or a distance in metres."""
@@ -101,7 +119,7 @@ class FormMaker:
             return None
         question = questions[0]
         answered = question.answer if form == "vacant_qa" else question.reasoned_answer
-        return Dialogue(form, question.prompt, answered, question.relations)
+        return Dialogue(form, question.prompt, answered, question.relations, question=question)
 
     def _yes_or_no(self) -> Dialogue | None:
         named = self._named()
@@ -111,7 +129,9 @@ class FormMaker:
                 if verdict is not None:
                     words = self._maker.wording.after_is(Clause(relation, (named[anchor],)))
                     asked = f"Is {self._maker.wording.phrase(named[thing])} {words}?"
-                    return Dialogue("reasoning_template_qa", asked, "Yes." if verdict else "No.", (relation.value,))
+                    claim = Claim(relation, thing.obj.id, (anchor.obj.id,), verdict)
+                    answered = "Yes." if verdict else "No."
+                    return Dialogue("reasoning_template_qa", asked, answered, (relation.value,), claims=(claim,))
         return None
 
     def _distance(self) -> Dialogue | None:
@@ -122,11 +142,13 @@ class FormMaker:
         phrase = self._maker.wording.phrase
         if self._rng.random() < 0.5:
             asked, metres = f"How far is {phrase(named[thing])} from the camera?", thing.camera_m
-            relation = Relation.CAMERA_DISTANCE
+            relation, anchors = Relation.CAMERA_DISTANCE, ()
         else:
             asked = f"How far apart are {phrase(named[thing])} and {phrase(named[other])}, centre to centre?"
-            metres, relation = apart_m(thing, other), Relation.OBJECT_DISTANCE
-        return Dialogue("reasoning_template_qa", asked, f"About {metres:.2f} metres.", (relation.value,))
+            metres, relation, anchors = apart_m(thing, other), Relation.OBJECT_DISTANCE, (other.obj.id,)
+        claim = Claim(relation, thing.obj.id, anchors, metres=metres)
+        answered = f"About {metres:.2f} metres."
+        return Dialogue("reasoning_template_qa", asked, answered, (relation.value,), claims=(claim,))
 
     def _options(self) -> tuple[Clause, list[Placed], int] | None:
         """A relation and an anchor, one object for which it surely holds and others for which it surely does not."""
@@ -143,6 +165,10 @@ class FormMaker:
                     options = self._shuffled(chosen)
                     return Clause(relation, (named[anchor],)), options, options.index(chosen[0])
         return None
+
+    def _claims(self, clause: Clause, options: Sequence[Placed], right: int) -> tuple[Claim, ...]:
+        anchors = tuple(placed.obj.id for placed in self._maker.resolver.anchors(clause) or ())
+        return tuple(Claim(clause.relation, p.obj.id, anchors, k == right) for k, p in enumerate(options))
 
     def _named(self) -> dict[Placed, Description]:
         """The objects that can be told by noun and colour."""
@@ -172,7 +198,8 @@ def across_views(first: QuestionMaker, second: QuestionMaker, rng: np.random.Gen
     if not both:
         return None
     here, there = both[int(rng.integers(len(both)))]
-    return Dialogue("multi_view_qa", _TWO_IMAGES.format(x=_point(first, here)), _point(second, there), (), views=2)
+    asked, answered = _TWO_IMAGES.format(x=_point(first, here)), _point(second, there)
+    return Dialogue("multi_view_qa", asked, answered, (), views=2, things=(here.obj.id,))
 
 
 _TWO_IMAGES = "The first image shows an object at {x}. Point to the same object in the second image."

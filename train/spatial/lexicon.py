@@ -9,6 +9,7 @@ from functools import cache
 Verdict = bool | None
 
 OBJECT = "object"
+UNNAMED = "unnamed thing"  # noun of what nobody has named: it might be anything
 ANY_WORDS = {OBJECT: "objects", "thing": "things", "item": "items"}
 
 IRREGULAR_PLURALS = {
@@ -94,6 +95,22 @@ CONFUSABLE: tuple[frozenset[str], ...] = (
     frozenset({"teapot", "kettle", "jug", "pitcher"}),
     frozenset({"basket", "bin", "crate", "bucket"}),
     frozenset({"pen holder", "cup"}),
+    # In rooms.
+    frozenset({"chair", "armchair", "stool", "bench", "seat", "ottoman"}),
+    frozenset({"sofa", "couch", "loveseat", "armchair"}),
+    frozenset({"table", "desk", "nightstand", "counter", "countertop", "stand", "workbench"}),
+    frozenset({"cabinet", "cupboard", "wardrobe", "dresser", "closet", "drawer", "nightstand"}),
+    frozenset({"shelf", "bookshelf", "bookcase", "rack"}),
+    frozenset({"picture", "painting", "photo", "poster", "picture frame", "frame", "artwork", "mirror"}),
+    frozenset({"pillow", "cushion"}),
+    frozenset({"blanket", "throw", "towel", "sheet", "duvet"}),
+    frozenset({"lamp", "light", "lampshade", "chandelier"}),
+    frozenset({"tv", "television", "monitor", "screen", "display"}),
+    frozenset({"rug", "carpet", "mat"}),
+    frozenset({"plant", "potted plant", "flower", "flowerpot", "vase"}),
+    frozenset({"bag", "backpack", "handbag", "purse", "suitcase"}),
+    frozenset({"trash can", "trash bin", "wastebasket", "bin", "bucket"}),
+    frozenset({"curtain", "blind", "drape"}),
 )
 CONFUSABLE_COLOURS: tuple[frozenset[str], ...] = (
     frozenset({"grey", "gray", "silver"}),
@@ -141,6 +158,8 @@ class Category:
 @cache
 def confusable(noun: str, other: str) -> bool:
     """Whether people use one word for the other: a shared group, or one contains the other ("pan", "frying pan")."""
+    if UNNAMED in (noun, other):
+        return True
     return _share_group(noun, other, CONFUSABLE) or noun.endswith(f" {other}") or other.endswith(f" {noun}")
 
 

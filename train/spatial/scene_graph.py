@@ -30,7 +30,7 @@ class SceneObject:
     world_from_object: F64  # [3, 3]; object x, y, z are the box axes, z is "up" of the thing when it stands
     size_m: F64  # [3] full extents along the object's axes
     mask_value: int  # its value in the instance mask, >= 1
-    support: str  # id of what it rests on: an object or TABLE
+    support: str | None  # id of what it rests on: an object or TABLE; None: not known (scans)
     container: str | None = None  # id of what it is inside of (tray, bowl, basket)
     facing: F64 | None = None  # [3] unit vector, world: where its front looks; None for things without a front
     parts: Mapping[str, F64] = field(default_factory=dict)  # "handle" -> [3] unit direction from the centre, world

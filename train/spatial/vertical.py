@@ -1,7 +1,8 @@
 """Above, below, on, under, inside, and who is higher: world up, metres, and what the scene says rests on what.
 
 Contact comes from the scene graph (`support`, `container`), never from geometry alone, because a box that touches
-another one's box need not rest on it.
+another one's box need not rest on it. Where the graph does not know what carries a thing, whatever lies below it in
+plan might.
 """
 
 from train.spatial.directional import graded
@@ -65,10 +66,12 @@ def higher(a: Placed, b: Placed) -> Verdict:
 
 
 def _rests_over(view: SceneView, thing: Placed, anchor: Placed) -> bool:
-    """Whether the chain of supports or containers below the thing reaches the anchor."""
+    """Whether the chain of supports or containers below the thing reaches the anchor, or might."""
     reached: set[int] = set()
     todo = [thing]
     while todo:
+        if todo[-1].obj.support is None and view.gap_m(todo[-1], anchor) == 0:
+            return True
         for below_it in (view.support_of(todo[-1]), view.container_of(todo.pop())):
             if below_it is not None and below_it.index not in reached:
                 reached.add(below_it.index)
