@@ -25,7 +25,7 @@ INSTRUCTIONS := "Point to the green toy plane." \
 	"Point to the clear space between the white flower pot and the yellow shoe."
 MAIN_JOB = $(BIN)/roborefer-edge run --camera $(CLIP) --out runs/demo.png $(INSTRUCTIONS)
 
-.PHONY: help demo demo-clip train-nano ship-nano test test-slow test-all check check-wheels readme wheel clean
+.PHONY: help demo demo-clip train-nano ship-nano test test-slow test-all check check-wheels check-service readme wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -68,6 +68,9 @@ check: $(WORKSTATION) ## format, lint, types, import rules, and that docs and ho
 
 check-wheels: $(ROBOT) ## do the robot's dependencies have aarch64 wheels for Python 3.10 and 3.12? (needs network)
 	$(BIN)/python tests/contracts/check_wheels.py
+
+check-service: $(WORKSTATION) ## boot, kill, hang, reload, uninstall: the service under a real systemd in a container (root)
+	$(BIN)/python -m pytest -m "not hardware" tests/flow/test_service_boot.py
 
 readme: $(WORKSTATION) ## bring the tree in README.md up to date with the disk
 	$(BIN)/python tests/contracts/readme_tree.py
