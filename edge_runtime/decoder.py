@@ -1,22 +1,19 @@
-"""The decoder stage and the one door to llama.cpp: token and embedding segments in, an answer text out.
+"""The decoder stage: token and embedding segments in, an answer text out.
 
 It tokenizes, feeds segments at rising positions, picks the most likely token (inside a grammar if asked)
 and turns ids back into text. It does not build prompts, run encoders or read answers. One `Decoder`
-belongs to one thread. llama_cpp is imported by the first `Decoder.open`, never before.
+belongs to one thread. llama.cpp is loaded by the first `Decoder.open`, never before.
 """
 
-import atexit
 import ctypes
-import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -24,7 +21,8 @@ from edge_runtime.decoder_draft import AnswerDrafts
 from edge_runtime.decoder_grammar import GrammarGuard
 from edge_runtime.decoder_kept import Row, after_rows, common_rows, rows_of
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
-from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
+from edge_runtime.errors import BundleInvalid, InferenceError, InstructionError
+from edge_runtime.llama_library import library, load_model
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
 from edge_runtime.token_text import TokenText
 
@@ -33,13 +31,9 @@ from edge_runtime.token_text import TokenText
 WEIGHT_BYTES_PER_THREAD: Final = 8 << 20
 PREFILL_ROWS: Final = 4  # of a prompt's hundreds; what they save on a busy machine's barriers is worth the rest
 CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
-NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
 
 Choice = Callable[[F32], int]
-
-_log = logging.getLogger(__name__)
-_kept_alive: list[Any] = []  # callbacks that native code may call until the process ends
 
 
 class Decoder:
@@ -106,11 +100,11 @@ class Decoder:
         threads = n_threads or _useful_threads(path, rows=1)
         prefill_threads = n_threads or _useful_threads(path, rows=PREFILL_ROWS)
         with ExitStack() as stack:
-            library = _library()
-            model = _load_model(library, path, use_extra_bufts, n_gpu_layers)
-            stack.callback(library.functions.llama_model_free, model)
+            native = library()
+            model = load_model(native, path, use_extra_bufts=use_extra_bufts, n_gpu_layers=n_gpu_layers)
+            stack.callback(native.functions.llama_model_free, model)
             settings = ContextSettings(threads, prefill_threads, kv_type, n_batch, n_ubatch)
-            decoder = cls(library, model, settings, stack, path)
+            decoder = cls(native, model, settings, stack, path)
             decoder._keeps_prompt = keeps_prompt
             decoder.stop_ids = tuple(decoder._known_id(stop) for stop in stop_ids)
             decoder._stack = stack.pop_all()
@@ -370,73 +364,7 @@ def _probability(logits: F32, token: int) -> float:
     return float(1.0 / np.exp(logits - logits[token], dtype=np.float64).sum())
 
 
-# --- the native library ------------------------------------------------------------------------------
-
-
-@cache
-def _library() -> NativeLibrary:
-    """llama.cpp's C functions, with its log routed to `logging`.
-
-    Raises:
-        InferenceError: llama-cpp-python is not installed, or its shared library cannot be loaded.
-    """
-    try:
-        import llama_cpp.llama_cpp as native
-    except (ImportError, OSError, RuntimeError) as error:
-        raise InferenceError(
-            f"llama-cpp-python cannot be loaded ({error}). Install the base dependencies: `make demo` does it."
-        ) from error
-    library = NativeLibrary(native, errors=deque(maxlen=4), interruptions=[])
-    callback = native.llama_log_callback(lambda level, text, _: _on_native_log(library, level, text))
-    _kept_alive.append(callback)
-    native.llama_log_set(callback, None)
-    # A Python callback that fires while the interpreter is torn down would crash the process.
-    atexit.register(native.llama_log_set, native.llama_log_callback(), None)
-    native.llama_backend_init()
-    _close_at_exit(("outnull_file", "errnull_file"))
-    return library
-
-
-def _close_at_exit(names: tuple[str, ...]) -> None:
-    """Close what the package opens on import and leaves to the interpreter's warnings: two handles of /dev/null."""
-    from llama_cpp import _utils as leftovers
-
-    for name in names:
-        if file := getattr(leftovers, name, None):
-            atexit.register(file.close)
-
-
-def _on_native_log(library: NativeLibrary, level: int, text: bytes | None) -> None:
-    """llama.cpp is chatty: all goes to DEBUG; errors are also kept for the exception that follows."""
-    try:
-        line = (text or b"").decode("utf-8", errors="replace").strip().strip(".")
-        if line and level == NATIVE_ERROR:
-            library.errors.append(line)
-        if line:
-            _log.debug("llama.cpp: %s", line)
-    except (SystemExit, KeyboardInterrupt) as leaving:  # a signal arrived just now
-        library.interruptions.append(leaving)
-
-
 def _useful_threads(path: Path, *, rows: int) -> int:
     """As many threads as so many rows through the model's weights keep busy, and at most this process's processors."""
     size_bytes = path.stat().st_size if path.is_file() else 0  # a missing file is named when it is loaded
     return max(1, min(size_bytes * rows // WEIGHT_BYTES_PER_THREAD, len(os.sched_getaffinity(0))))
-
-
-def _load_model(library: NativeLibrary, path: Path, use_extra_bufts: bool, n_gpu_layers: int) -> int:
-    if not path.is_file():
-        raise BundleMissing(f"There is no decoder at {path}. Choose a bundle with --bundle.")
-    native = library.functions
-    params = native.llama_model_default_params()
-    params.load_mode = native.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = use_extra_bufts
-    params.n_gpu_layers = n_gpu_layers
-    with library.call():
-        model = native.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise BundleInvalid(
-            f"llama.cpp cannot load {path} ({path.stat().st_size} bytes): {library.reason()}. "
-            "Copy the bundle again or export it anew."
-        )
-    return int(model)

@@ -1,7 +1,7 @@
 """The part of the decoder that owns a llama.cpp context: its KV cache and the positions in it.
 
 Rows (token ids or embeddings) go in at rising positions, logits come out. It chooses no token and knows
-no text. The C functions are handed in by edge_runtime/decoder.py, the only module that loads llama.cpp.
+no text. The C functions are handed in; edge_runtime/llama_library.py is the only module that loads llama.cpp.
 """
 
 import ctypes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime import decoder
+from edge_runtime import llama_library
 from edge_runtime.bundle import shipped_bundle
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.pipeline import Pipeline
@@ -105,13 +105,13 @@ def test_a_camera_works_with_a_model_without_depth(shell: Shell, rgb_only: Path,
 
 def test_an_interruption_inside_the_native_log_gets_out_after_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """C cannot pass a Python exception on: it would be printed as ignored, and the signal lost."""
-    library = decoder._library()
+    library = llama_library.library()
 
     def leave(*_: object) -> None:
         raise SystemExit(130)
 
-    monkeypatch.setattr(decoder._log, "debug", leave)
+    monkeypatch.setattr(llama_library._log, "debug", leave)
     with pytest.raises(SystemExit), library.call():
-        decoder._on_native_log(library, 2, b"loading tensors")
+        llama_library._on_native_log(library, 2, b"loading tensors")
     with library.call():  # said once
         pass
