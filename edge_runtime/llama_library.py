@@ -17,6 +17,11 @@ from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError
 
 NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 
+# Turns a thread spins at a barrier before it sleeps; libgomp's default, 300 000, is 5 seconds of spinning for a question
+# of nano's where other processes want the processors too, and a robot has some (docs/decisions.md).
+SPIN_COUNT: Final = 1000
+_SPIN_SETTINGS: Final = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
 _log = logging.getLogger(__name__)
 _kept_alive: list[Any] = []  # callbacks that native code may call until the process ends
 
@@ -28,6 +33,7 @@ def library() -> NativeLibrary:
     Raises:
         InferenceError: llama-cpp-python is not installed, or its shared library cannot be loaded.
     """
+    limit_spinning()
     try:
         import llama_cpp.llama_cpp as native
     except (ImportError, OSError, RuntimeError) as error:
@@ -43,6 +49,15 @@ def library() -> NativeLibrary:
     native.llama_backend_init()
     _close_at_exit(("outnull_file", "errnull_file"))
     return loaded
+
+
+def limit_spinning() -> None:
+    """Make OpenMP threads that wait give their processor away soon; to be called before llama_cpp is imported.
+
+    What the environment says already (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`) stays.
+    """
+    if not any(setting in os.environ for setting in _SPIN_SETTINGS):
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)  # libgomp reads it once, when it is loaded
 
 
 def _close_at_exit(names: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_runtime.errors import InferenceError
+from edge_runtime.llama_library import limit_spinning
 from edge_runtime.records import F32
 
 MUL_MAT: Final = "MUL_MAT"
@@ -112,6 +113,7 @@ def ggml() -> Ggml:
     Raises:
         InferenceError: It lays its tensors out otherwise than we know.
     """
+    limit_spinning()
     import llama_cpp.llama_cpp as native
 
     return Ggml(native._lib)  # noqa: SLF001  the package wraps no function of ggml

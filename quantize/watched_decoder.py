@@ -18,6 +18,7 @@ import numpy as np
 from edge_runtime.decoder import WEIGHT_BYTES_PER_THREAD
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, NativeLibrary
 from edge_runtime.errors import BundleInvalid
+from edge_runtime.llama_library import limit_spinning
 from edge_runtime.records import F32, DecoderSegment, TokenSegment
 from quantize.ggml_tensor import Product, ggml
 
@@ -66,6 +67,7 @@ class WatchedDecoder:
             BundleInvalid: llama.cpp cannot load the file.
             InferenceError: This llama.cpp cannot be watched.
         """
+        limit_spinning()
         import llama_cpp.llama_cpp as native
 
         self._ggml = ggml()

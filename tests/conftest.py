@@ -1,8 +1,12 @@
 """What every test folder shares: where the recorded reference data lies, and what to say when it does not."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch and llama.cpp load OpenMP: on a busy machine their threads would spin for each other's time.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

@@ -1,6 +1,7 @@
 """The decoder stage on a tiny seeded model: positions, contexts, answers, and everything it must refuse."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -277,6 +278,21 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_importing_the_stage_loads_no_native_library() -> None:
     done = run_python("import sys, edge_runtime.decoder; sys.exit('llama_cpp' in sys.modules)")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's OpenMP")
+@pytest.mark.parametrize(
+    ("said", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")]
+)
+def test_waiting_threads_soon_give_their_processor_away(said: dict[str, str], spins: str) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = {**kept, **said, "OMP_DISPLAY_ENV": "verbose"}  # libgomp then says what it has understood
+    code = "from edge_runtime.llama_library import library; library()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 def test_native_log_stays_off_stderr_and_exit_is_clean(gguf: Path) -> None:
