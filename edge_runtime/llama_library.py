@@ -17,8 +17,8 @@ from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError
 
 NATIVE_ERROR: Final = 3  # GGML_LOG_LEVEL_ERROR
 
-# Turns a thread spins at a barrier before it sleeps; libgomp's default, 300 000, is 5 seconds of spinning for a question
-# of nano's where other processes want the processors too, and a robot has some (docs/decisions.md).
+# Turns a thread spins at a barrier before it sleeps. By default, 300 000, a question of nano's can spin for 5 seconds
+# where other processes want the processors too, and a robot has some (docs/decisions.md).
 SPIN_COUNT: Final = 1000
 _SPIN_SETTINGS: Final = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
