@@ -2,6 +2,7 @@
 
     EdgeError
     ├── CalibrationError         numbers that describe no camera or no place   exit 2
+    ├── CameraSettingRefused     the camera cannot be set as asked             exit 2
     ├── DeviceError              the board or one of its devices               exit 4
     │   ├── CameraError          any camera source
     │   │   ├── CameraNotFound   nothing to open under that name
@@ -24,6 +25,12 @@ class EdgeError(Exception):
 
 class CalibrationError(EdgeError, ValueError):
     """A file of camera intrinsics or of the camera's place on the robot cannot be read or describes neither."""
+
+    exit_code = 2
+
+
+class CameraSettingRefused(EdgeError, ValueError):
+    """The camera does not offer what its settings ask for; trying again does not help."""
 
     exit_code = 2
 

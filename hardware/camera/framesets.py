@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hardware.camera.base import CameraInfo, Clock, EndOfRecording
+from hardware.camera.depth_filters import DepthFilters
 from hardware.camera.native import native_errors
 from hardware.camera.pairing import Pairing
 from hardware.errors import CameraTimeout, FrameInvalid
@@ -29,12 +30,21 @@ class FramesetReader:
     Args:
         info: the camera, for the geometry of its frames.
         wait: gives a frameset, or None within its time limit (ms); raises `EndOfRecording` at the end.
+        filters: what every depth picture goes through; the geometry is that of the outcome.
         clock: monotonic time for capture times.
     """
 
-    def __init__(self, info: CameraInfo, wait: Callable[[int], Any], *, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        info: CameraInfo,
+        wait: Callable[[int], Any],
+        *,
+        filters: DepthFilters | None = None,
+        clock: Clock = time,
+    ) -> None:
         self._info = info
         self._wait = wait
+        self._filters = filters
         self._clock = clock
         self._pairing: Pairing[Any] = Pairing(period_ms=1000.0 / max(info.fps, 1.0))
         self._count = 0
@@ -78,7 +88,7 @@ class FramesetReader:
     def _frame(self, frameset: Any) -> Frame:
         with native_errors("the camera delivered a broken frame", FrameInvalid):
             depth, rgb = frameset.get_depth_frame(), frameset.get_color_frame()
-            depth_raw = np.array(depth.get_data())  # a copy: the SDK reuses its buffers
+            depth_raw = self._depth_copy(depth)
             rgb_copy = _rgb_copy(rgb)
             t_device_ms = float(rgb.get_timestamp())
         self._last_ns = max(self._clock.monotonic_ns(), self._last_ns + 1)
@@ -96,6 +106,10 @@ class FramesetReader:
             t_device_ms=self._pairing.rising_ms(t_device_ms),
             dropped=self._pairing.passed_over if info.live else 0,
         )
+
+    def _depth_copy(self, depth: Any) -> Any:
+        filtered = depth if self._filters is None else self._filters.process(depth)
+        return np.array(filtered.get_data())  # a copy: the SDK reuses its buffers
 
 
 def _rgb_copy(frame: Any) -> U8:

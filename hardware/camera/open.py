@@ -4,15 +4,21 @@ from pathlib import Path
 
 import hardware
 from hardware.camera.base import FrameSource, Recorder
+from hardware.camera.settings import CameraSettings
 from hardware.camera.stream import StreamCamera
-from hardware.errors import CameraNotFound
+from hardware.errors import CameraNotFound, CameraSettingRefused
 
 CHOICES = "realsense, realsense:SERIAL, software, software:FOLDER, a .db3, .bag or .mcap file, a replay folder"
 RECORDING_SUFFIXES = (".db3", ".bag")
 
 
 def open_camera(
-    spec: str, *, realtime: bool | None = None, loop: bool = False, serial: str | None = None
+    spec: str,
+    *,
+    realtime: bool | None = None,
+    loop: bool = False,
+    serial: str | None = None,
+    settings: CameraSettings | None = None,
 ) -> StreamCamera:
     """Choose the camera a user named. It is opened by its `with` block.
 
@@ -23,18 +29,27 @@ def open_camera(
             recordings, which then give every frame, and True for the software camera, which plays a live one.
         loop: start a replay folder again at its end.
         serial: which live camera; also part of `realsense:SERIAL`.
+        settings: what a live camera is asked for. Recordings of the SDK and the software camera take its depth
+            filters alone; the other recordings take nothing.
 
     Raises:
         CameraNotFound: no such kind of camera, or no file or folder of that name.
+        CameraSettingRefused: depth filters for what does not go through the SDK.
     """
     kind, _, rest = spec.partition(":")
+    settings = settings or CameraSettings()
     if kind == "realsense":
-        return _realsense(rest or serial)
+        return _realsense(rest or serial, settings)
     if kind == "software":
-        return StreamCamera(_software(rest, realtime=realtime is not False, loop=loop))
+        return StreamCamera(_software(rest, settings, realtime=realtime is not False, loop=loop))
     path = Path(spec)
     if path.suffix.lower() in RECORDING_SUFFIXES and not path.is_dir():
-        return _recording(path, realtime=bool(realtime))
+        return _recording(path, settings, realtime=bool(realtime))
+    if settings.filters.any and path.exists():
+        raise CameraSettingRefused(
+            f"{spec} cannot have depth filters, they are the RealSense SDK's: leave them out, or play a replay folder "
+            "through the SDK with software:FOLDER"
+        )
     if path.suffix.lower() == ".mcap" and path.is_file():
         from hardware.camera.mcap_replay import McapSource
 
@@ -80,19 +95,20 @@ def open_recorder(path: Path, *, name: str = "", lossless: bool = True) -> Recor
     return ReplayWriter(path, name=name, rgb_format="png" if lossless else "jpg")
 
 
-def _realsense(serial: str | None) -> StreamCamera:
+def _realsense(serial: str | None, settings: CameraSettings) -> StreamCamera:
     from hardware.camera.realsense import RealSenseSource
+    from hardware.camera.settled import SettledSource
 
-    return StreamCamera(RealSenseSource(serial=serial))
+    return StreamCamera(SettledSource(RealSenseSource(serial=serial, settings=settings), settings.settle_frames))
 
 
-def _recording(path: Path, *, realtime: bool) -> StreamCamera:
+def _recording(path: Path, settings: CameraSettings, *, realtime: bool) -> StreamCamera:
     from hardware.camera.realsense import RealSenseSource
     from hardware.camera.recording_check import prove_recording
 
     if path.is_file():
         prove_recording(path)
-    return StreamCamera(RealSenseSource(path, realtime=realtime))
+    return StreamCamera(RealSenseSource(path, settings=settings, realtime=realtime))
 
 
 def _folder(path: Path, *, realtime: bool, loop: bool) -> FrameSource:
@@ -101,8 +117,9 @@ def _folder(path: Path, *, realtime: bool, loop: bool) -> FrameSource:
     return ReplaySource(path, realtime=realtime, loop=loop)
 
 
-def _software(folder: str, *, realtime: bool, loop: bool) -> FrameSource:
+def _software(folder: str, settings: CameraSettings, *, realtime: bool, loop: bool) -> FrameSource:
     from hardware.camera.software import SoftwareSource
 
     place = Path(folder) if folder else shipped_clip()
-    return SoftwareSource(_folder(place, realtime=realtime, loop=loop or not folder))
+    feed = _folder(place, realtime=realtime, loop=loop or not folder)
+    return SoftwareSource(feed, filters=settings.filters)

@@ -20,7 +20,8 @@ from hardware.camera.frame_queue import FrameQueue
 from hardware.camera.frame_ring import MARGIN, SLOTS
 from hardware.camera.process_link import NOTHING, CameraLink, Heard
 from hardware.camera.recovery import Recovery, RecoveryPolicy, Step
-from hardware.errors import CameraLost, CameraTimeout, EdgeError, again
+from hardware.camera.settings import CameraSettings
+from hardware.errors import CameraLost, CameraSettingRefused, CameraTimeout, EdgeError, again
 from hardware.frame import Frame
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ProcessCamera:
 
     Args:
         spec: The camera, as `open_camera` takes it.
+        settings: What it is asked for; what it does not offer ends it, as nothing that is tried again would help.
         opener: `module:name` of the function that makes it of the spec, in the process.
         policy: What to do when it fails.
         limits: How long it may take.
@@ -64,12 +66,13 @@ class ProcessCamera:
         self,
         spec: str,
         *,
+        settings: CameraSettings | None = None,
         opener: str = OPENER,
         policy: RecoveryPolicy | None = None,
         limits: ProcessLimits | None = None,
         insists: bool = True,
     ) -> None:
-        self._spec, self._opener, self._insists = spec, opener, insists
+        self._spec, self._settings, self._opener, self._insists = spec, settings, opener, insists
         self._limits = limits or ProcessLimits()
         self._recovery = Recovery(policy or RecoveryPolicy())
         self._thread: threading.Thread | None = None
@@ -170,7 +173,7 @@ class ProcessCamera:
         """One process after another, until closed, over or given up."""
         wait_s = 0.0
         while not self._stop.wait(wait_s):
-            link = CameraLink(self._opener, self._spec)
+            link = CameraLink(self._opener, self._spec, self._settings)
             with self._changed:
                 self._pid = link.pid
             try:
@@ -220,7 +223,7 @@ class ProcessCamera:
         if isinstance(problem, EndOfRecording):
             self._end("ended", problem)
             return None
-        if self._insists and not self._queue.has_begun:
+        if isinstance(problem, CameraSettingRefused) or (self._insists and not self._queue.has_begun):
             self._end("lost", problem)
             return None
         step = self._recovery.failed(time.monotonic(), answers=answers)

@@ -1,18 +1,21 @@
 """The camera process: opens a camera, writes its frames into shared memory, obeys, and ends with its parent.
 
-    python -m hardware.camera.process_child FD OPENER SPEC
+    python -m hardware.camera.process_child FD OPENER SPEC [SETTINGS]
 
-FD is its end of the socket, OPENER a function `module:name` that makes a `Camera` of SPEC. Everything native that can
+FD is its end of the socket, OPENER a function `module:name` that makes a `Camera` of SPEC, SETTINGS the JSON of
+`CameraSettings` for it. Everything native that can
 hang or crash is in here; the parent reads only memory and the socket, and can kill this at any moment.
 """
 
 import contextlib
+import json
 import logging
 import select
 import signal
 import socket
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -20,6 +23,7 @@ from hardware.camera.base import Camera
 from hardware.camera.frame_checks import FrameChecks
 from hardware.camera.frame_ring import FrameRing
 from hardware.camera.process_wire import info_to_json
+from hardware.camera.settings import CameraSettings
 from hardware.errors import CameraLost, CameraTimeout, EdgeError
 from hardware.frame import Frame
 from hardware.packets import leave_with, receive, send
@@ -140,14 +144,18 @@ def reset_camera(spec: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one camera process."""
-    fd, opener, spec = arguments
+    fd, opener, spec, *settings = arguments
     logging.basicConfig(level=logging.INFO, format="camera process: %(levelname)s %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group, or unit; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     end = socket.socket(fileno=int(fd))
     leave_with(end)
     module, _, name = opener.partition(":")
+    make = getattr(import_module(module), name)
+    if settings:
+        make = partial(make, settings=CameraSettings.from_json(json.loads(settings[0])))
     with contextlib.suppress(Orphaned, BrokenPipeError, ConnectionResetError):
-        CameraChild(end, getattr(import_module(module), name), spec).run()
+        CameraChild(end, make, spec).run()
     return 0
 
 

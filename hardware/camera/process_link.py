@@ -1,9 +1,9 @@
 """The parent's end of one camera process: start it, hear it, command it, kill it."""
 
 import contextlib
+import json
 import select
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,8 @@ from typing import Any, Final
 from hardware.camera.base import CameraInfo
 from hardware.camera.frame_ring import SLOTS, FrameRing
 from hardware.camera.process_wire import error_from_json, info_from_json
-from hardware.child import start_module
+from hardware.camera.settings import CameraSettings
+from hardware.child import STDERR_FD, start_module
 from hardware.errors import CameraLost, EdgeError
 from hardware.packets import receive, send, socket_pair
 
@@ -37,18 +38,20 @@ class CameraLink:
     Args:
         opener: `module:name` of the function that makes the camera.
         spec: Which camera.
+        settings: What it is asked for; None: the opener is not told of settings.
         slots: Frames of the ring.
     """
 
-    def __init__(self, opener: str, spec: str, slots: int = SLOTS) -> None:
+    def __init__(self, opener: str, spec: str, settings: CameraSettings | None = None, slots: int = SLOTS) -> None:
+        asked = [] if settings is None else [json.dumps(settings.to_json())]
         self._slots = slots
         self.ring: FrameRing | None = None
         self._end, theirs = socket_pair()
         self._end.setblocking(False)
         with theirs:
             self._process: subprocess.Popen[bytes] = start_module(
-                "hardware.camera.process_child", str(theirs.fileno()), opener, spec,
-                stdout=subprocess.DEVNULL, stderr=sys.stderr.fileno(), pass_fds=(theirs.fileno(),),
+                "hardware.camera.process_child", str(theirs.fileno()), opener, spec, *asked,
+                stdout=subprocess.DEVNULL, stderr=STDERR_FD, pass_fds=(theirs.fileno(),),
             )  # fmt: skip
 
     @property

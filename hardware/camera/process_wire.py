@@ -10,12 +10,30 @@ parent -> child   {"kind": "ring", "slots": 16} + fd   write here
 from typing import Any
 
 from hardware.camera.base import CameraInfo, EndOfRecording
-from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, DeviceError, EdgeError, FrameInvalid
+from hardware.errors import (
+    CameraError,
+    CameraLost,
+    CameraNotFound,
+    CameraSettingRefused,
+    CameraTimeout,
+    DeviceError,
+    EdgeError,
+    FrameInvalid,
+)
 from hardware.geometry import Extrinsics, Intrinsics
 
 _ERRORS: dict[str, type[EdgeError]] = {
     kind.__name__: kind
-    for kind in (CameraError, CameraLost, CameraNotFound, CameraTimeout, DeviceError, EndOfRecording, FrameInvalid)
+    for kind in (
+        CameraError,
+        CameraLost,
+        CameraNotFound,
+        CameraSettingRefused,
+        CameraTimeout,
+        DeviceError,
+        EndOfRecording,
+        FrameInvalid,
+    )
 }
 
 

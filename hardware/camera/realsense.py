@@ -3,7 +3,8 @@
 pyrealsense2 is loaded when a camera is opened, not when this module is imported. Every wait has a limit,
 every native error becomes one of ours, and no native object gets farther than `framesets`.
 
-Depth is not aligned or filtered here: `Frame` does the first on demand. Reconnecting is the caller's.
+Depth is not aligned here: `Frame` does that on demand. Reconnecting is the caller's. What the native objects of one
+opening are asked for is in `sensor_options` and `depth_filters`.
 """
 
 import logging
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hardware.camera.base import CameraInfo, Clock, EndOfRecording
+from hardware.camera.depth_filters import DepthFilters, seen_through
 from hardware.camera.framesets import FramesetReader, describe
 from hardware.camera.native import bounded, native_errors
+from hardware.camera.sensor_options import apply_options
+from hardware.camera.settings import CameraSettings
 from hardware.errors import CameraLost, CameraNotFound, DeviceError, FrameInvalid
 from hardware.frame import Frame
 
@@ -26,8 +30,6 @@ log = logging.getLogger(__name__)
 # there 1 opening in 50 ends without any frame, and is repeated.
 LEGACY_SUFFIX = ".bag"
 MAX_OPENINGS = 6
-# 848x480 is the D400's native depth mode, and cuts into 3 model tiles where 640x480 cuts into 13.
-WIDTH, HEIGHT, FPS = 848, 480, 30
 # Opening talks to the firmware; with a sick camera start, stop and even reset may never come back.
 OPEN_LIMIT_S = 15.0
 CLOSE_LIMIT_S = 5.0
@@ -59,9 +61,7 @@ class RealSenseSource:
     Args:
         recording: a .db3 or .bag file; None means a live camera.
         serial: which live camera, if there are several.
-        width: of both pictures of a live camera, pixels.
-        height: of both pictures of a live camera, pixels.
-        fps: of a live camera.
+        settings: what it is asked for. A recording takes the depth filters of it alone.
         realtime: play a recording at the pace of its capture; a slow reader then loses frames.
         clock: monotonic time for capture times.
     """
@@ -71,15 +71,13 @@ class RealSenseSource:
         recording: Path | None = None,
         *,
         serial: str | None = None,
-        width: int = WIDTH,
-        height: int = HEIGHT,
-        fps: int = FPS,
+        settings: CameraSettings | None = None,
         realtime: bool = False,
         clock: Clock = time,
     ) -> None:
         self._recording = recording
         self._serial = serial
-        self._mode = (width, height, fps)
+        self._settings = settings or CameraSettings()
         self._realtime = realtime
         self._clock = clock
         self._pipeline: Any = None
@@ -100,11 +98,14 @@ class RealSenseSource:
         try:
             profile = self._start_recording(rs, self._recording) if self._recording else self._start_camera(rs)
             self._device = profile.get_device()
-            info = self._describe(rs, profile)
+            info = seen_through(self._describe(rs, profile), self._settings.filters)
+            if self._recording is None:
+                self._set_options(rs)
+            filters = self._filters(rs)
         except BaseException:
             self.close()
             raise
-        self._reader = FramesetReader(info, self._wait, clock=self._clock)
+        self._reader = FramesetReader(info, self._wait, filters=filters, clock=self._clock)
         log.info("opened %s, %dx%d depth and %dx%d RGB", info.name, *_sizes(info))
         return info
 
@@ -138,7 +139,7 @@ class RealSenseSource:
         config = rs.config()
         if self._serial:
             config.enable_device(self._serial)
-        width, height, fps = self._mode
+        width, height, fps = self._settings.width, self._settings.height, self._settings.fps
         config.enable_stream(rs.stream.depth, width, height, rs.format.z16, fps)
         config.enable_stream(rs.stream.color, width, height, rs.format.rgb8, fps)
         wish = f"cannot start the camera with depth and RGB {width}x{height} at {fps} fps"
@@ -186,6 +187,19 @@ class RealSenseSource:
                 depth_unit_m=self._device.first_depth_sensor().get_depth_scale(),
                 live=self.live,
             )
+
+    def _set_options(self, rs: Any) -> None:
+        """While it streams: presets belong to a resolution, and starting would undo some options."""
+        set_now = bounded(lambda: apply_options(rs, self._device, self._settings), OPEN_LIMIT_S, "take its options")
+        for line in set_now:
+            log.info("camera set: %s", line)
+
+    def _filters(self, rs: Any) -> DepthFilters:
+        with native_errors("cannot make the depth filters", CameraNotFound):
+            filters = DepthFilters(rs, self._settings.filters, self._device.first_depth_sensor())
+        if filters.names:
+            log.info("depth filters: %s", ", ".join(filters.names))
+        return filters
 
     def _wait(self, timeout_ms: int) -> Any:
         """A frameset, or None; raises when there will be no more."""

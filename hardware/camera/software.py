@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from hardware.camera.base import CameraInfo, Clock, FrameSource
+from hardware.camera.depth_filters import DepthFilters, seen_through
 from hardware.camera.framesets import FramesetReader, describe
 from hardware.camera.native import native_errors
 from hardware.camera.realsense import sdk
+from hardware.camera.settings import DepthFilterSettings
 from hardware.errors import CameraLost, CameraNotFound, CameraTimeout, DeviceError, FrameInvalid
 from hardware.frame import Frame
 from hardware.geometry import Extrinsics, Intrinsics
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 DEVICE_NAME = "Software device"
 # How long the syncer may take with a pair that was pushed.
 SYNC_MS = 100
+# A D435's. No feed tells its own, and without one the SDK's filters would leave disparity out and say nothing.
+STAND_IN_BASELINE_MM = 50.0
 
 
 class SoftwareDevice:
@@ -32,7 +36,7 @@ class SoftwareDevice:
 
     Args:
         info: whose geometry it takes.
-        record_to: a .db3 file that gets every frame pushed.
+        record_to: a .db3 file that gets every frame pushed. It says nothing of a stereo baseline, which nobody knows.
 
     Raises:
         DeviceError: the SDK is missing or refuses, or cannot create the file.
@@ -54,6 +58,8 @@ class SoftwareDevice:
                 self._stream(rs.stream.color, rs.format.rgb8, info.rgb, number=1, bytes_per_pixel=3)
             )
             self._depth.add_read_only_option(rs.option.depth_units, info.depth_unit_m)
+            if record_to is None:
+                self._depth.add_read_only_option(rs.option.stereo_baseline, STAND_IN_BASELINE_MM)
             transform = extrinsics_to_sdk(rs, info.depth_from_rgb)
             self._rgb_profile.register_extrinsics_to(self._depth_profile, transform)
             self._device.create_matcher(rs.matchers.dlr_c)
@@ -71,6 +77,11 @@ class SoftwareDevice:
                 depth_unit_m=self._depth.get_option(self._rs.option.depth_units),
                 live=live,
             )
+
+    def filters(self, settings: DepthFilterSettings) -> DepthFilters:
+        """The SDK's depth filters for this device."""
+        with native_errors("cannot make the depth filters", CameraNotFound):
+            return DepthFilters(self._rs, settings, self._depth)
 
     def start(self, sink: Any) -> None:
         """Deliver to a native syncer or queue."""
@@ -130,11 +141,13 @@ class SoftwareSource:
 
     Args:
         feed: where the pictures come from; its pace is the pace of this camera.
+        filters: what its depth goes through.
         clock: monotonic time for capture times.
     """
 
-    def __init__(self, feed: FrameSource, *, clock: Clock = time) -> None:
+    def __init__(self, feed: FrameSource, *, filters: DepthFilterSettings | None = None, clock: Clock = time) -> None:
         self._feed = feed
+        self._filters = filters or DepthFilterSettings()
         self._clock = clock
         self._device: SoftwareDevice | None = None
         self._syncer: Any = None
@@ -154,12 +167,13 @@ class SoftwareSource:
             self._device = SoftwareDevice(info)
             self._syncer = rs.syncer()
             self._device.start(self._syncer)
-            seen = self._device.describe(live=self.live)
+            seen = seen_through(self._device.describe(live=self.live), self._filters)
+            filters = self._device.filters(self._filters)
         except BaseException:
             self.close()
             raise
         self._pushed, self._fps = 0, max(info.fps, 1.0)
-        self._reader = FramesetReader(seen, self._wait, clock=self._clock)
+        self._reader = FramesetReader(seen, self._wait, filters=filters, clock=self._clock)
         return seen
 
     def next_frame(self, timeout_ms: int) -> Frame:

@@ -2,6 +2,7 @@
 profiles and formats are the real SDK's."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,14 @@ import pytest
 from hardware.camera import realsense
 from hardware.camera.open import open_camera
 from hardware.camera.realsense import RealSenseSource
+from hardware.camera.settings import CameraSettings, DepthSensorSettings
 from hardware.camera.stream import StreamCamera
-from hardware.errors import CameraLost, CameraNotFound, CameraTimeout, FrameInvalid
+from hardware.errors import CameraLost, CameraNotFound, CameraSettingRefused, CameraTimeout, FrameInvalid
 from hardware.frame import Frame
+from tests.hardware.test_sensor_options import Device
+
+# The one frame that is here is not to be spent on settling.
+AT_ONCE = CameraSettings(settle_frames=0)
 
 
 class PluggedIn:
@@ -28,6 +34,7 @@ class PluggedIn:
         self.asked: list[Any] = []
         self.stops = 0
         self.scale = 0.001
+        self.sensors: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rs, name)
@@ -54,6 +61,7 @@ class PluggedIn:
             supports=lambda key: True,
             is_connected=lambda: self.connected,
             first_depth_sensor=lambda: sensor,
+            query_sensors=lambda: self.sensors,
         )
         profiles = {
             self._rs.stream.depth: self.frameset.get_depth_frame().profile,
@@ -86,7 +94,7 @@ def camera(rs: ModuleType, clip: list[Frame], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_live_camera_starts_and_stops(camera: PluggedIn, clip: list[Frame], rs: ModuleType) -> None:
-    with open_camera("realsense") as opened:
+    with open_camera("realsense", settings=AT_ONCE) as opened:
         frame = opened.read()
         assert opened.info.live
         assert opened.info.name == "Intel RealSense D435"
@@ -99,7 +107,7 @@ def test_a_live_camera_starts_and_stops(camera: PluggedIn, clip: list[Frame], rs
 
 
 def test_one_of_several_is_asked_for_by_serial(camera: PluggedIn) -> None:
-    with open_camera("realsense:0123"):
+    with open_camera("realsense:0123", settings=AT_ONCE):
         assert camera.asked[0] == "0123"
     with pytest.raises(CameraNotFound, match="no RealSense camera 9999; attached are 0123"):
         RealSenseSource(serial="9999").open()
@@ -107,7 +115,7 @@ def test_one_of_several_is_asked_for_by_serial(camera: PluggedIn) -> None:
 
 def test_a_mode_the_camera_lacks_is_said(camera: PluggedIn) -> None:
     camera.start_error = RuntimeError("Couldn't resolve requests")
-    source = RealSenseSource(width=123, height=45, fps=60)
+    source = RealSenseSource(settings=CameraSettings(width=123, height=45, fps=60))
     with pytest.raises(CameraNotFound, match="depth and RGB 123x45 at 60 fps: Couldn't resolve requests"):
         source.open()
     assert camera.stops == 1  # released, though it never started
@@ -115,13 +123,28 @@ def test_a_mode_the_camera_lacks_is_said(camera: PluggedIn) -> None:
 
 def test_depth_without_a_unit_is_no_camera(camera: PluggedIn) -> None:
     camera.scale = 0.0
-    with pytest.raises(FrameInvalid, match="depth unit"), open_camera("realsense"):
+    with pytest.raises(FrameInvalid, match="depth unit"), open_camera("realsense", settings=AT_ONCE):
+        pass
+    assert camera.stops == 1
+
+
+def test_what_the_camera_is_asked_for_is_set_before_its_first_frame(camera: PluggedIn, rs: ModuleType) -> None:
+    device = Device(rs)
+    camera.sensors = device.query_sensors()
+    with open_camera("realsense", settings=replace(AT_ONCE, depth=DepthSensorSettings(laser_power_mw=180))):
+        assert device.depth.now("laser_power") == 180
+
+
+def test_a_camera_that_cannot_be_set_as_asked_is_released(camera: PluggedIn, rs: ModuleType) -> None:
+    camera.sensors = Device(rs).query_sensors()
+    settings = replace(AT_ONCE, depth=DepthSensorSettings(laser_power_mw=400))
+    with pytest.raises(CameraSettingRefused, match="outside 0 to 360"), open_camera("realsense", settings=settings):
         pass
     assert camera.stops == 1
 
 
 def test_unplugged_is_lost(camera: PluggedIn) -> None:
-    with open_camera("realsense") as opened:
+    with open_camera("realsense", settings=AT_ONCE) as opened:
         opened.read()
         camera.connected = False
         with pytest.raises(CameraLost, match="unplugged"):
@@ -144,7 +167,7 @@ def test_a_camera_that_starts_but_never_delivers(camera: PluggedIn) -> None:
 
 def test_native_failure_while_reading_is_lost(camera: PluggedIn) -> None:
     camera.script = iter([camera.frameset, RuntimeError("xioctl(VIDIOC_QBUF) failed")])
-    with open_camera("realsense") as opened:
+    with open_camera("realsense", settings=AT_ONCE) as opened:
         opened.read()
         with pytest.raises(CameraLost, match="xioctl") as caught:
             opened.read(timeout_ms=5000)
@@ -157,7 +180,7 @@ def test_a_stop_that_hangs_is_left_behind(camera: PluggedIn, monkeypatch: pytest
     release = threading.Event()
     monkeypatch.setattr(camera, "_stop", release.wait)
     monkeypatch.setattr(realsense, "CLOSE_LIMIT_S", 0.05)
-    with open_camera("realsense") as opened:
+    with open_camera("realsense", settings=AT_ONCE) as opened:
         opened.read()
     stuck = [thread for thread in threading.enumerate() if thread.name == "realsense-stop"]
     assert len(stuck) == 1  # we went on without it
