@@ -174,7 +174,7 @@ def _report(
         "loss_first": records[0]["loss"] if records else None,
         "loss_last": records[-1]["loss"] if records else None,
         "tokens": round(sum(record["weight"] for record in records)),
-        "skipped": len(skipped.read_text(encoding="utf-8").splitlines()) if skipped.is_file() else 0,
+        "skipped": len(set(skipped.read_text(encoding="utf-8").splitlines())) if skipped.is_file() else 0,
         "seconds": round(seconds, 2),
     }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import (
     DistributedType,
     GradientAccumulationPlugin,
@@ -112,7 +112,7 @@ class Engine:
         """
         model.train()
         if self.kind == "fully_shard":
-            self.model = self._shard(model.to(self.device))
+            self.model = self._shard(model)  # unit after unit is moved to the device and cut
             self._optimizer = make_optimizer(self.model)
             return self.model
         if self.kind == "deepspeed":
@@ -158,7 +158,9 @@ class Engine:
         set_rate(self._optimizer, rate)
         learning = [p for p in self.model.parameters() if p.requires_grad]
         if self.kind == "deepspeed":
+            # DeepSpeed clips by itself and may not know the norm
             norm = self._accelerator.clip_grad_norm_(learning, self.settings.max_grad_norm)
+            norm = torch.zeros(()) if norm is None else torch.as_tensor(norm)
         else:
             norm = nn.utils.clip_grad_norm_(learning, self.settings.max_grad_norm)
         if not bool(torch.isfinite(_whole(norm))):
@@ -254,6 +256,9 @@ class Engine:
     def close(self) -> None:
         """Close trackers and leave the group."""
         self._accelerator.end_training()
+        # accelerate's state outlives its objects; the next engine of this process may want another precision
+        AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
+        GradientState._reset_state()  # noqa: SLF001
 
 
 _GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
