@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.errors import ConfigError
+from train.planning.verb import plan
 from train.scans.verb import scans
 from train.stages.verbs import align, init_depth, sft
 
@@ -156,6 +157,7 @@ def inspect(
 
 
 app.command()(scans)
+app.command()(plan)
 app.command("init-depth")(init_depth)
 app.command()(align)
 app.command()(sft)
