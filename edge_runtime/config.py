@@ -17,6 +17,7 @@ from edge_runtime.track import TrackSettings
 from edge_runtime.track_asking import AskSettings
 from edge_runtime.worker import WorkerLimits
 from hardware.camera.recovery import RecoveryPolicy
+from hardware.camera.settings import CameraSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,8 +66,8 @@ class CameraConfig:
     frame_timeout_ms: int = 5000
     # JSON file of `roborefer-edge calibrate`: points come in the robot's frame as well.
     base_from_camera: Path | None = None
-    # The SDK's depth filters, in this order. Empty: depth as the camera gives it.
-    depth_filters: tuple[str, ...] = ()
+    # Mode, sensor options, depth filters; a recording takes the filters alone.
+    settings: CameraSettings = field(default_factory=CameraSettings)
     # What is done when it fails, and how often.
     recovery: RecoveryPolicy = field(default_factory=RecoveryPolicy)
 

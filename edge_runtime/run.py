@@ -147,12 +147,13 @@ def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy = full_pa
         camera: Camera = (
             ProcessCamera(
                 config.camera.source,
+                settings=config.camera.settings,
                 opener=opener,
                 policy=config.camera.recovery,
                 insists=not systemd.is_heard,  # a service waits for its camera
             )
             if live
-            else open_camera(config.camera.source)
+            else open_camera(config.camera.source, settings=config.camera.settings)
         )
         parts = _Parts(request, config, systemd, FrameTap(camera), base_from_camera)
         parts.open_sinks(stack)

@@ -1,17 +1,28 @@
 """The config file: taken whole or not at all, wrong keys named with what was meant, changes with what they take."""
 
 import os
+import re
 import stat
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_runtime.bundle import SYSTEM_BUNDLE, default_bundle, shipped_bundle
-from edge_runtime.config import Change, RunConfig, differences, read_config
+from edge_runtime.config import CameraConfig, Change, RunConfig, differences, read_config
 from edge_runtime.errors import ConfigError
 from edge_runtime.track_asking import AskSettings
 from hardware.camera.recovery import RecoveryPolicy
+from hardware.camera.settings import (
+    CameraSettings,
+    DepthFilterSettings,
+    RgbSensorSettings,
+    SpatialFilter,
+    TemporalFilter,
+)
+from tests.conftest import REPOSITORY
 
 WHOLE = """
 instructions = ["the red cup", "the free area left of the plate"]
@@ -28,6 +39,15 @@ threads = 2
 source = "software"
 frame_timeout_ms = 800
 base_from_camera = "/etc/robot/camera.json"
+
+[camera.settings]
+fps = 15
+rgb.exposure_us = 8000
+
+[camera.settings.filters]
+decimation = 2
+spatial = {}
+temporal.alpha = 1
 
 [camera.recovery]
 backoff_s = [1, 2.5]
@@ -67,6 +87,11 @@ def test_every_kind_of_value_is_read(file: Path) -> None:
     assert (config.model.max_tiles, config.model.threads) == (3, 2)
     assert (config.camera.source, config.camera.frame_timeout_ms) == ("software", 800)
     assert config.camera.base_from_camera == Path("/etc/robot/camera.json")
+    assert config.camera.settings == CameraSettings(
+        fps=15,
+        rgb=RgbSensorSettings(exposure_us=8000.0),
+        filters=DepthFilterSettings(decimation=2, spatial=SpatialFilter(), temporal=TemporalFilter(alpha=1.0)),
+    )
     assert config.camera.recovery == RecoveryPolicy(backoff_s=(1.0, 2.5), budget=4)
     assert config.worker.load_ms == 600_000
     assert config.ask == AskSettings(period_ms=None, moved_px=40.0)
@@ -123,6 +148,8 @@ def test_what_is_wrong_is_named_with_its_key(file: Path, text: str, said: str) -
         ("[model]\nmax_tiles = 0", "model: max_tiles is at least 1, got 0"),
         ("[camera]\nframe_timeout_ms = 0", "camera: frame_timeout_ms is at least 1, got 0"),
         ("[ask]\nperiod_ms = 100", "ask: a period of 100.0 ms is shorter than the pause of 200.0 ms"),
+        ("[camera.settings.filters]\ndecimation = 9", "camera.settings.filters: decimation is 1 to 8, got 9"),
+        ("[camera.settings.filters.spatial]\nalpha = 2", "camera.settings.filters.spatial: alpha is 0.25 to 1, got 2"),
         ("[worker]\nload_ms = 0", "worker.load_ms must be above zero, got 0"),
         ("[track]\nfade_s = -1.0", "track.fade_s must be above zero, got -1.0"),
         ("[camera.recovery]\nbackoff_s = []", "camera.recovery.backoff_s is an empty list"),
@@ -166,6 +193,20 @@ def test_a_file_that_may_not_be_read(file: Path) -> None:
         read_config(file)
 
 
+def keys(record: Any, at: str = "") -> Iterator[tuple[str, object]]:
+    """Every key of a config with its default."""
+    for part in fields(record):
+        value = getattr(record, part.name)
+        yield from keys(value, f"{at}{part.name}.") if is_dataclass(value) else [(at + part.name, value)]
+
+
+def test_the_page_has_every_key() -> None:
+    page = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    told = [key for row in rows for key in re.findall(r"`([\w.]+)`", row.split("|")[1])]
+    assert [key for key, _ in keys(RunConfig()) if key not in told] == []
+
+
 # --- what changed -------------------------------------------------------------------------------------
 
 
@@ -196,6 +237,13 @@ def test_changes_say_what_they_take() -> None:
         "camera.source: 'realsense' -> 'software' (restart)",
         "ask.period_ms: 2000.0 -> off (now)",
     ]
+
+
+def test_a_filter_that_is_switched_on_is_a_change() -> None:
+    filtered = DepthFilterSettings(spatial=SpatialFilter())
+    off, on = RunConfig(), RunConfig(camera=CameraConfig(settings=CameraSettings(filters=filtered)))
+    assert differences(off, on) == (Change("camera.settings.filters.spatial", None, SpatialFilter(), "restart"),)
+    assert [change.new for change in differences(on, off)] == [None]
 
 
 # --- its place among the ways to name a bundle --------------------------------------------------------
