@@ -147,6 +147,9 @@ def run(
         float | None,
         typer.Option(min=0.0, help="Most target lines a second between answers; default: every frame; 0: none."),
     ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A unix socket for other programs that set, queue, change, cancel questions.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
     ] = None,
@@ -177,6 +180,7 @@ def run(
             config=config,
             max_answers=max_answers,
             target_hz=target_hz,
+            questions=questions,
             out=out,
             as_json=as_json,
         )

@@ -104,7 +104,11 @@ class LiveLoop:
         self._policy, self._chores, self._on_reload, self._on_answer = pace, chores, on_reload, on_answer
         self._clock = clock
         self._target = LiveTarget(
-            questions, track=settings.track, ask=settings.ask, base_from_camera=settings.base_from_camera
+            questions,
+            track=settings.track,
+            ask=settings.ask,
+            base_from_camera=settings.base_from_camera,
+            clock=clock,
         )
         self._pace: Pace = FULL_PACE
         self._counts = _Counts()

@@ -8,7 +8,7 @@ switch to another bundle closes the old one only after the new one was checked, 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from edge_runtime.bundle_watch import compared, fingerprint
 from edge_runtime.errors import EdgeError, InferenceError
 from edge_runtime.frame_view import stamp_of
 from edge_runtime.question_queue import Question
-from edge_runtime.records import F64, Answer
+from edge_runtime.records import F64, Answer, View
 from edge_runtime.worker import InferenceWorker, State, WorkerLimits
 from hardware.frame import Frame
 
@@ -53,6 +53,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Guest:
+    """Somebody else's question about pictures of theirs, asked between two questions of the loop."""
+
+    views: Sequence[View]
+    instruction: str
+    raw_prompt: bool
+    base_from_camera: F64 | None
+    # Called once, by whoever calls `poll`, with the answer or with why there is none; must not wait.
+    on_end: Callable[[Answer | None, EdgeError | None], None]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of a question."""
 
@@ -73,10 +85,10 @@ class Asker:
     def __init__(self, model: Model, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._model, self._clock_s = model, clock_s
         self._worker = model.worker()
-        self._asked: Asked | None = None
+        self._asked: Asked | Guest | None = None
         self._fallback: Model | None = None
         self._check: _Check | None = None
-        self._files = fingerprint(model.bundle)
+        self._loaded_files = self._seen_files = fingerprint(model.bundle)
         self._look_s = 0.0
         self._refusals = 0
         self._refused_since_s = self._retry_s = 0.0
@@ -130,22 +142,34 @@ class Asker:
         Raises:
             InferenceError: The worker failed too often.
         """
-        if self._worker.state != "ready" or (self._check is not None and self._check.is_good):
-            return False
-        try:
-            self._worker.ask(
+        asked = Asked(question, frame, self._clock_s())
+        return self._send(
+            asked,
+            lambda: self._worker.ask(
                 frame,
                 question.instruction,
                 raw_prompt=raw_prompt,
                 frame=stamp_of(frame),
                 base_from_camera=base_from_camera,
                 max_tiles=max_tiles,
-            )
-        except InferenceError:
-            self._crashed()
-            return False
-        self._asked = Asked(question, frame, self._clock_s())
-        return True
+            ),
+        )
+
+    def ask_for(self, guest: Guest) -> bool:
+        """Send somebody else's question; False if there is nobody to ask now. No outcome of it comes from `poll`.
+
+        Raises:
+            InferenceError: The worker failed too often.
+        """
+        return self._send(
+            guest,
+            lambda: self._worker.ask(
+                guest.views,
+                guest.instruction,
+                raw_prompt=guest.raw_prompt,
+                base_from_camera=guest.base_from_camera,
+            ),
+        )
 
     def poll(self) -> Outcome | None:
         """What became of the question, if anything did; to be called in every tick.
@@ -178,7 +202,7 @@ class Asker:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._files = fingerprint(self._model.bundle)
+        self._loaded_files = self._seen_files = fingerprint(self._model.bundle)
         self._worker.start()
 
     def _loaded(self) -> None:
@@ -187,6 +211,9 @@ class Asker:
 
     def _ended(self, *, answer: Answer | None = None, error: EdgeError | None = None) -> Outcome | None:
         asked, self._asked = self._asked, None
+        if isinstance(asked, Guest):
+            asked.on_end(answer, error)
+            return None
         if asked is None:
             return None
         return Outcome(asked, (self._clock_s() - asked.at_s) * 1e3, answer, error)
@@ -240,7 +267,7 @@ class Asker:
         self._check = None
         if check.error is not None:
             log.error("%s is refused, what is loaded goes on: %s", check.model.bundle, check.error)
-        elif check.model == self._model and fingerprint(check.model.bundle) == self._files:
+        elif check.model == self._model and fingerprint(check.model.bundle) == self._loaded_files:
             log.info("%s is loaded already", check.model.bundle)
         else:
             log.info("switching to %s", check.model.bundle)
@@ -253,10 +280,10 @@ class Asker:
             return None
         self._look_s = now_s
         found = fingerprint(self._model.bundle)
-        seen, self._files = compared(self._files, found), found
-        if seen == "same":
+        was_seen, self._seen_files = found == self._seen_files, found
+        if was_seen:
             return None
-        if seen == "replaced":
+        if compared(self._loaded_files, found) != "overwritten":
             log.warning("%s holds another bundle now; the loaded one goes on until a reload", self._model.bundle)
             return None
         problem = InferenceError(f"the files of {self._model.bundle} were written over while they were in use")

@@ -1,8 +1,10 @@
 """The target of the live loop: which answer is followed, and when the question is asked again."""
 
 import logging
+import time
 from typing import Final
 
+from edge_runtime.loop_records import Clock
 from edge_runtime.question_queue import Question, QuestionQueue
 from edge_runtime.records import F64, Answer, FrameStamp, Target
 from edge_runtime.track import Tracker, TrackSettings
@@ -26,13 +28,20 @@ class LiveTarget:
         track: How it is followed.
         ask: When it is asked again.
         base_from_camera: [4, 4] of a camera that does not move.
+        clock: Must be the clock that stamped the frames.
     """
 
     def __init__(
-        self, questions: QuestionQueue, *, track: TrackSettings, ask: AskSettings, base_from_camera: F64 | None = None
+        self,
+        questions: QuestionQueue,
+        *,
+        track: TrackSettings,
+        ask: AskSettings,
+        base_from_camera: F64 | None = None,
+        clock: Clock = time.monotonic_ns,
     ) -> None:
         self._questions = questions
-        self._tracker = Tracker(base_from_camera=base_from_camera, settings=track)
+        self._tracker = Tracker(base_from_camera=base_from_camera, settings=track, clock=clock)
         self._policy = AskPolicy(ask)
         self._geometry: object = None
         self._newest: Target = _NOTHING

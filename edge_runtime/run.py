@@ -30,6 +30,7 @@ from edge_runtime.publish.frame_tap import FrameTap
 from edge_runtime.publish.named import STDOUT_NAMES, is_file, queued
 from edge_runtime.publish.queued import QueuedSink
 from edge_runtime.question_queue import QuestionQueue
+from edge_runtime.question_socket import QuestionSocket
 from edge_runtime.records import F64
 from edge_runtime.run_ending import together
 from edge_runtime.track_asking import AskSettings
@@ -99,6 +100,10 @@ def _asking_every(period_ms: float, config: RunConfig) -> AskSettings:
     return replace(config.ask, period_ms=period_ms, pause_ms=min(config.ask.pause_ms, period_ms))
 
 
+def _is_live(config: RunConfig) -> bool:
+    return config.camera.source.partition(":")[0] in LIVE_KINDS
+
+
 @dataclass(frozen=True)
 class RunRequest:
     """Questions to a live camera or a recording."""
@@ -107,6 +112,7 @@ class RunRequest:
     config: Path | None = None
     max_answers: int | None = None
     target_hz: float | None = None  # None: every frame
+    questions: Path | None = None  # a socket for orders from other programs
     out: Path | None = None
     as_json: bool = False
 
@@ -117,7 +123,7 @@ class RunRequest:
             ConfigError: It is wrong, or nothing is asked.
         """
         config = self.flags.over(RunConfig() if self.config is None else read_config(self.config))
-        if not config.instructions:
+        if not config.instructions and (self.questions is None or not _is_live(config)):
             raise ConfigError(
                 'say what to point at: run "the red cup", or instructions = ["the red cup"] in the config'
             )
@@ -141,7 +147,6 @@ def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy = full_pa
     if request.out is not None:
         check_picture_path(request.out)
     base_from_camera = read_base_from_camera(config.camera.base_from_camera) if config.camera.base_from_camera else None
-    live = config.camera.source.partition(":")[0] in LIVE_KINDS
     with contextlib.ExitStack() as stack:
         systemd = stack.enter_context(Notifier.from_environment())
         camera: Camera = (
@@ -152,7 +157,7 @@ def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy = full_pa
                 policy=config.camera.recovery,
                 insists=not systemd.is_heard,  # a service waits for its camera
             )
-            if live
+            if _is_live(config)
             else open_camera(config.camera.source, settings=config.camera.settings)
         )
         parts = _Parts(request, config, systemd, FrameTap(camera), base_from_camera)
@@ -250,6 +255,9 @@ def _run_live(parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack,
             base_from_camera=parts.base_from_camera,
         ),
         signals=(signals := LoopSignals()),
+        chores=[functools.partial(_obey, stack.enter_context(QuestionSocket(request.questions)))]
+        if request.questions
+        else [],
         systemd=parts.systemd,
         camera_health=lambda: camera.health,
         pace=pace,
@@ -264,6 +272,11 @@ def _run_live(parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack,
             return loop.run()
 
     return _to_the_end(loop, go_on, parts, closing=[asker.close, functools.partial(camera.__exit__, None, None, None)])
+
+
+def _obey(orders: QuestionSocket, loop: LiveLoop) -> None:
+    if orders.obey(loop.questions):
+        loop.questions_changed()
 
 
 def _model_of(config: RunConfig) -> Model:
