@@ -201,6 +201,17 @@ class Asker:
 
     # --- inside ---------------------------------------------------------------------------------------
 
+    def _send(self, asked: Asked | Guest, send: Callable[[], None]) -> bool:
+        if self._worker.state != "ready" or (self._check is not None and self._check.is_good):
+            return False
+        try:
+            send()
+        except InferenceError:
+            self._crashed()
+            return False
+        self._asked = asked
+        return True
+
     def _start(self) -> None:
         self._loaded_files = self._seen_files = fingerprint(self._model.bundle)
         self._worker.start()

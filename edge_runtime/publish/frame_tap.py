@@ -22,6 +22,11 @@ class FrameTap:
         """What is known of the camera."""
         return self._camera.info
 
+    @property
+    def newest(self) -> Frame | None:
+        """The frame given last; None: none yet."""
+        return self._newest[-1] if self._newest else None
+
     def frame(self, frame_id: int | str) -> Frame | None:
         """The frame of that id, if it is among the newest ones or the one that a question is about."""
         known = [self._asked, *self._newest] if self._asked is not None else self._newest
