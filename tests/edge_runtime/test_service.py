@@ -75,7 +75,7 @@ def test_install_twice_is_install_once(image: Path) -> None:
     }
     config = read_config(under(image, CONFIG_PATH))
     assert (config.instructions, config.camera.source) == (('the "red" cup', "der Löffel"), "software")
-    assert f"ExecStart={PROGRAM} -v run --config {CONFIG_PATH}" in under(image, UNIT_PATH).read_text()
+    assert f"ExecStart={PROGRAM} -v run --config {CONFIG_PATH} " in under(image, UNIT_PATH).read_text()
 
 
 def test_a_dry_run_says_what_install_does_and_changes_nothing(image: Path) -> None:

@@ -22,6 +22,7 @@ UNIT = "roborefer-edge.service"
 PROGRAM = "/opt/roborefer-edge/bin/roborefer-edge"
 CONFIG = "/etc/roborefer-edge/run.toml"
 SOON_S = 150.0  # a watchdog's limit, a start, and a machine that is busy with other things
+QUESTIONS = "/run/roborefer-edge/questions"
 ANSWERS = "/var/log/roborefer-edge/answers.jsonl"
 # An environment as install.sh makes it, with the packages of this one: no network, no compiler.
 ENVIRONMENT = f"""
@@ -29,6 +30,10 @@ ENVIRONMENT = f"""
 printf '/opt/checkout\\n/opt/packages\\n' >"$(echo /opt/roborefer-edge/lib/python3.*/site-packages)/project.pth"
 printf '#!/opt/roborefer-edge/bin/python3\\nfrom edge_runtime.cli import main\\nmain()\\n' >{PROGRAM}
 chmod 755 {PROGRAM}
+"""
+SEND = """
+import socket, sys
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(sys.argv[1].encode(), sys.argv[2])
 """
 
 
@@ -116,6 +121,14 @@ def test_a_new_config_is_taken_without_a_restart(machine: Machine) -> None:
     soon(machine, "the refusal", lambda: "did you mean 'camera'" in journal(machine))
     assert (machine.show(UNIT, "MainPID"), is_active(machine)) == (pid, True)
     configure(machine, "the red cup")
+
+
+def test_another_program_asks_something_else(machine: Machine) -> None:
+    machine.shell("usermod -aG roborefer nobody")
+    order = json.dumps({"do": "set", "text": "the yellow shoe"})
+    as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups")
+    machine.run(*as_nobody, PYTHON, "-c", SEND, order, QUESTIONS)
+    soon(machine, "an answer", lambda: "the yellow shoe" in questions(machine))
 
 
 def test_a_killed_process_is_started_again(machine: Machine) -> None:

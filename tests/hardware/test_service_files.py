@@ -124,7 +124,10 @@ def test_every_name_in_the_templates_is_filled() -> None:
 
 def test_the_unit_runs_what_it_was_told() -> None:
     lines = FILES[UNIT_PATH].splitlines()
-    assert "ExecStart=/bin/true -v run --config /etc/roborefer-edge/run.toml" in lines
+    assert (
+        "ExecStart=/bin/true -v run --config /etc/roborefer-edge/run.toml --questions /run/roborefer-edge/questions"
+        in lines
+    )
     assert "CPUQuota=300%" in lines
     unlimited = service_files(PurePosixPath("/bin/true"))[0].content
     assert "CPUQuota=" not in unlimited.replace("# No CPUQuota", "")
