@@ -239,6 +239,14 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Questions in the house; beyond that: 429.")] = 16,
     deadline_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for an answer.")] = 30.0,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Also look through a live camera: realsense[:SERIAL], software[:FOLDER]."),
+    ] = None,
+    base_from_camera: BaseFromCamera = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of `run`: camera, tracking, and what is asked from the start.")
+    ] = None,
     bundle: BundleOption = None,
     max_tiles: MaxTiles = None,
     threads: Threads = None,
@@ -255,6 +263,9 @@ def serve(
         host=host,
         port=port,
         token_file=token_file,
+        camera=camera,
+        base_from_camera=base_from_camera,
+        config=config,
         bundle=bundle,
         max_tiles=max_tiles,
         n_threads=threads,

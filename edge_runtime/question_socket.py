@@ -18,7 +18,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -90,8 +90,8 @@ class QuestionSocket:
     def _obey(self, packet: bytes, sender: Any, questions: QuestionQueue) -> bool:
         before = (questions.current, questions.waiting)
         try:
-            _carry_out(json.loads(packet), questions)
-            reply = {"ok": True, **_listed(questions)}
+            carry_out(json.loads(packet), questions)
+            reply = {"ok": True, **listed(questions)}
         except (ValueError, KeyError, TypeError, RecursionError, InstructionError) as error:
             reply = {"ok": False, "error": str(error) if isinstance(error, InstructionError) else _EXPECTED}
         if sender:
@@ -106,7 +106,13 @@ _EXPECTED: Final = (
 )
 
 
-def _carry_out(order: dict[str, Any], questions: QuestionQueue) -> None:
+def carry_out(order: Mapping[str, Any], questions: QuestionQueue) -> None:
+    """Change what is asked; of the server's `/v1/target` too.
+
+    Raises:
+        InstructionError: An empty text, too many questions, or a number that is neither current nor waiting.
+        KeyError, TypeError, ValueError: It is no order.
+    """
     orders: dict[str, Callable[[], object]] = {
         "set": lambda: questions.set(_text(order)),
         "add": lambda: questions.add(_text(order)),
@@ -119,19 +125,20 @@ def _carry_out(order: dict[str, Any], questions: QuestionQueue) -> None:
     orders[order["do"]]()
 
 
-def _text(order: dict[str, Any]) -> str:
+def _text(order: Mapping[str, Any]) -> str:
     text = order["text"]
     if not isinstance(text, str):
         raise TypeError(text)
     return text
 
 
-def _insist(found: object, order: dict[str, Any]) -> None:
+def _insist(found: object, order: Mapping[str, Any]) -> None:
     if not found:
         raise InstructionError(f"no question {order['number']} is current or waiting")
 
 
-def _listed(questions: QuestionQueue) -> dict[str, Any]:
+def listed(questions: QuestionQueue) -> dict[str, Any]:
+    """What is asked now: `current`, or null, and `waiting`."""
     current = questions.current
     return {
         "current": None if current is None else _described(current),

@@ -3,18 +3,34 @@
     with EdgeClient("http://robot:25547", token=token) as client:
         answer = client.refer(Path("photo.png").read_bytes(), "the red cup")
         print(answer.points[0].px)
+        client.set_target("the red cup")                 # about the robot's live camera
+        for line in client.stream():                     # at camera rate
+            if line.kind == "target" and line.px is not None:
+                print(line.px, line.camera_m)
 
 `httpx` answers to the rest: its own errors come through for what happens on the way (`httpx.TransportError`).
 """
 
+import base64
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import connect
 
 from edge_runtime.errors import CalibrationError, ConfigError, DataError, DeviceError, EdgeError, NoValidAnswer
+from edge_runtime.serve.live_wire import (
+    PROTOCOL,
+    AskedReply,
+    Do,
+    LiveReply,
+    PixelReply,
+    StreamLine,
+    read_line,
+)
 from edge_runtime.serve.wire import DepthReply, QueryReply, ReferReply, StateReply, text_of
 from hardware.geometry import Intrinsics
 
@@ -49,6 +65,8 @@ class EdgeClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._timeout_s = timeout_s
+        self._url = httpx.URL(url)
+        self._credentials = (name, token) if token is not None else (self._url.username, self._url.password)
         self._clock = clock
         self._pause = pause
         # A robot is on the local network, where a proxy for the internet would only be in the way.
@@ -133,6 +151,80 @@ class EdgeClient:
         }
         return self._asked("/v1/depth", body, DepthReply)
 
+    # --- the live camera ------------------------------------------------------------------------------
+
+    def set_target(self, text: str) -> AskedReply:
+        """Ask this about the live camera from now on; raises as `refer`."""
+        return self.order("set", text)
+
+    def order(self, do: Do, text: str = "", *, number: int = 0) -> AskedReply:
+        """Change what is asked about the live camera; raises as `refer`.
+
+        Args:
+            do: `set` asks this now, `add` after the others; `change` says a question otherwise, `cancel` drops it;
+                `cancel_all`; `finish` drops the current one and the next moves up.
+            text: For set, add and change.
+            number: Of the question, for change and cancel.
+        """
+        return self._asked("/v1/target", {"do": do, "text": text, "number": number}, AskedReply)
+
+    def live(self) -> LiveReply:
+        """The newest state, target and answer of the live camera; raises as `refer`."""
+        return self._looked("/v1/target", LiveReply)
+
+    def pixel(self, px: tuple[int, int]) -> PixelReply:
+        """Depth and place of a pixel of the live camera's newest frame; raises as `refer`."""
+        return self._looked(f"/v1/pixel?u={px[0]}&v={px[1]}", PixelReply)
+
+    def frame(self, *, depth: bool = False) -> bytes:
+        """The live camera's newest frame, or its depth, as a JPEG; raises as `refer`."""
+        reply = self._http.get(f"/v1/frame.jpg?of={'depth' if depth else 'rgb'}")
+        if not reply.is_success:
+            raise _error_of(reply)
+        return reply.content
+
+    def stream(self, *, silence_s: float = 10.0) -> Iterator[StreamLine]:
+        """What happens before the live camera, line by line, until the server ends or the caller stops reading.
+
+        Args:
+            silence_s: Longest wait for a line; a live loop says something every second.
+
+        Raises:
+            EdgeError: As `refer`; DeviceError also where the stream breaks off.
+        """
+        address = self._url.copy_with(scheme="wss" if self._url.scheme == "https" else "ws", userinfo=b"")
+        user, secret = self._credentials
+        header = base64.b64encode(f"{user}:{secret}".encode()).decode()
+        try:
+            with connect(
+                str(address.join("/v1/stream")),
+                subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
+                additional_headers={"Authorization": f"Basic {header}"} if secret else {},
+                open_timeout=self._timeout_s,
+                proxy=None,
+                compression=None,
+            ) as socket:
+                while True:
+                    line = read_line(socket.recv(timeout=silence_s))
+                    if line is not None:
+                        yield line
+        except InvalidStatus as error:
+            raise _error_of(
+                httpx.Response(error.response.status_code, content=bytes(error.response.body or b""))
+            ) from error
+        except ConnectionClosed as error:
+            raise DeviceError(f"the server ended the stream: {error}") from error
+        except (WebSocketException, TimeoutError, OSError, ValueError) as error:
+            raise DeviceError(f"the stream broke off: {error or type(error).__name__}") from error
+
+    def _looked(self, path: str, model: type[Reply]) -> Reply:
+        reply = self._http.get(path)
+        if not reply.is_success:
+            raise _error_of(reply)
+        return _read(reply, model)
+
+    # --- the server -----------------------------------------------------------------------------------
+
     def state(self) -> StateReply:
         """Whether questions are answered now.
 
@@ -171,7 +263,7 @@ def _error_of(reply: httpx.Response) -> EdgeError:
         return ConfigError(f"the server refuses this client: {said}")
     if reply.status_code in (408, 504):
         return NoValidAnswer(f"the server gave no answer in time: {said}")
-    if reply.status_code >= 500:
+    if reply.status_code >= 500 or _field(reply, "kind") == "no_camera":
         return DeviceError(f"the server failed: {said}")
     kind = _field(reply, "kind")
     return (

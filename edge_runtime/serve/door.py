@@ -9,17 +9,23 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import secrets
 import stat
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.metrics import Clock
 from edge_runtime.serve.refusals import NotAllowed
 
 SHORTEST_TOKEN = 16  # characters; fewer can be guessed at some thousand tries a second
 LONGEST_TOKEN = 512
+TICKET_VALID_S = 30.0
+_MOST_TICKETS = 256
 _MOST_USER = 64
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
@@ -71,15 +77,42 @@ def is_loopback(host: str) -> bool:
         return host.lower() in _LOCAL_NAMES
 
 
+class Tickets:
+    """Let whoever brought a token open one WebSocket soon after: not every browser sends a password with it.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._issued: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+
+    def issue(self, caller: Caller) -> str:
+        """A new ticket; of too many the oldest is void."""
+        while len(self._issued) >= _MOST_TICKETS:
+            self._issued.popitem(last=False)
+        ticket = secrets.token_urlsafe(24)
+        self._issued[ticket] = (caller, self._clock() + TICKET_VALID_S)
+        return ticket
+
+    def take(self, ticket: str) -> Caller | None:
+        """Whose it is; None: no ticket, used, or too old. It is used now."""
+        caller, until_s = self._issued.pop(ticket, (None, 0.0))
+        return caller if self._clock() < until_s else None
+
+
 class Door:
     """Lets requests in, or says why not.
 
     Args:
         token: What a request has to bring; None: whoever reaches a loopback address may ask.
+        tickets: What a WebSocket may bring instead.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, tickets: Tickets | None = None) -> None:
         self._token = None if token is None else token.encode("ascii")
+        self._tickets = tickets or Tickets()
 
     def let_in(self, path: str, headers: Mapping[str, str], peer: str) -> Caller:
         """Who asks.
@@ -96,6 +129,21 @@ class Door:
         if path not in _OPEN_PATHS:
             self._check_token(secret)
             self._check_origin(headers)
+        return Caller(f"{peer} {user}")
+
+    def let_in_stream(self, headers: Mapping[str, str], peer: str, ticket: str | None) -> Caller:
+        """Who opens a WebSocket; `ticket` is what was brought instead of a token, if anything.
+
+        Browsers open one to any server from any page, so where it comes from is looked at in any case.
+
+        Raises:
+            NotAllowed: As `let_in`.
+        """
+        user, secret = _credentials(headers.get("authorization", ""))
+        self._check_origin(headers)
+        if ticket is not None and (caller := self._tickets.take(ticket)) is not None:
+            return caller
+        self._check_token(secret)
         return Caller(f"{peer} {user}")
 
     def _check_token(self, secret: bytes | None) -> None:

@@ -1,11 +1,12 @@
 """What every response passes: the door, the security headers, the count; and what becomes of an error."""
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime.serve.door import Caller, Door
+from edge_runtime.serve.live_wire import TICKET_PREFIX
 from edge_runtime.serve.measured import ServerMetrics
 from edge_runtime.serve.refusals import Refusal
 
@@ -24,9 +25,10 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-KNOWN_PATHS = frozenset(
-    {"/", "/query", "/v1/refer", "/v1/depth", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
-)
+LIVE_PATHS = frozenset({"/v1/target", "/v1/stream", "/v1/stream/ticket", "/v1/frame.jpg", "/v1/pixel"})
+KNOWN_PATHS = LIVE_PATHS | {
+    "/", "/query", "/v1/refer", "/v1/depth", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"
+}  # fmt: skip
 
 
 class Guard:
@@ -45,25 +47,32 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         path = scope["path"] if scope["path"] in KNOWN_PATHS else "other"
 
         async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
                 self._metrics.saw_request(path, message["status"])
+            elif message["type"] == "websocket.accept":
+                self._metrics.saw_request(path, 101)
             await send(message)
 
-        request = Request(scope)
         try:
-            peer = request.client.host if request.client else ""
-            scope["caller"] = self._door.let_in(scope["path"], request.headers, peer)
+            scope["caller"] = self._let_in(HTTPConnection(scope))
         except Refusal as refusal:
             await refusal_response(refusal)(scope, receive, sent)
             return
         await self._app(scope, receive, sent)
+
+    def _let_in(self, asked: HTTPConnection) -> Caller:
+        peer = asked.client.host if asked.client else ""
+        if asked.scope["type"] == "http":
+            return self._door.let_in(asked.scope["path"], asked.headers, peer)
+        offered = [name for name in asked.scope.get("subprotocols", []) if name.startswith(TICKET_PREFIX)]
+        return self._door.let_in_stream(asked.headers, peer, offered[0][len(TICKET_PREFIX) :] if offered else None)
 
 
 def caller_of(request: Request) -> Caller:

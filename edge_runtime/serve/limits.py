@@ -34,6 +34,8 @@ class ServeLimits:
     waiting_pixels: int = 120_000_000
     # Longer than any instruction with its request for points; what fits the model's context is its own limit.
     text_chars: int = 8_000
+    # Watchers of the live stream.
+    watchers: int = 32
     # Open connections; beyond that a client is told to come back.
     connections: int = 1024
 

@@ -9,6 +9,7 @@ import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from edge_runtime.serve.limits import ServeLimits
 from hardware.errors import DeviceError
@@ -17,6 +18,7 @@ _KEEP_ALIVE_S = 10
 _SHUTDOWN_S = 10
 _MOST_HEADER_BYTES = 16 * 1024
 _BACKLOG = 512
+_MOST_SAID = 1024  # bytes of a message to the stream, which takes none
 
 
 class PatientProtocol(H11Protocol):
@@ -24,6 +26,7 @@ class PatientProtocol(H11Protocol):
 
     patience_s: float = 15.0
     _hurry: asyncio.TimerHandle | None = None
+    _is_handed_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The headers of the first request have to come."""
@@ -38,6 +41,11 @@ class PatientProtocol(H11Protocol):
         else:
             self._stop_watch()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """From here on another protocol looks after the connection."""
+        super().handle_websocket_upgrade(event)
+        self._is_handed_over = True
+
     def on_response_complete(self) -> None:
         """A body that goes on after its answer is read to its end, for a while."""
         super().on_response_complete()
@@ -51,6 +59,8 @@ class PatientProtocol(H11Protocol):
 
     def _is_unattended(self) -> bool:
         """Something was begun that no application waits for."""
+        if self._is_handed_over:
+            return False
         begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
         return begun and (self.cycle is None or self.cycle.response_complete)
 
@@ -62,6 +72,16 @@ class PatientProtocol(H11Protocol):
         if self._hurry is not None:
             self._hurry.cancel()
             self._hurry = None
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, but a refusal is an answer like any other, not an error in the log."""
+
+    async def send(self, message: Any) -> None:
+        """Send a message of the application."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
 
 
 class StoppableServer(uvicorn.Server):
@@ -96,7 +116,9 @@ def make_server(app: ASGIApp, limits: ServeLimits) -> StoppableServer:
     protocol = type("LimitedProtocol", (PatientProtocol,), {"patience_s": limits.sending_s})
     settings: dict[str, Any] = {
         "http": protocol,
-        "ws": "none",
+        "ws": StreamProtocol,
+        "ws_max_size": _MOST_SAID,
+        "ws_per_message_deflate": False,  # lines are short, and a robot has better things to do
         "loop": "asyncio",
         "lifespan": "on",
         "log_config": None,

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from edge_runtime.serve.live_wire import TargetBody
 from edge_runtime.serve.wire import DepthBody, ErrorReply, QueryBody, ReferBody
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -14,19 +15,21 @@ _REFUSALS = {
     400: "What was sent cannot be read or asked.",
     401: "No token, or a wrong one.",
     403: "A page of another site, or a foreign host name.",
+    404: "This server has no camera.",
     408: "The request did not arrive in time.",
     413: "More than the limits admit.",
     415: "A content type or encoding that is not taken.",
     429: "The house is full; see Retry-After.",
     500: "The model failed.",
-    503: "No model to ask.",
+    503: "No model to ask, or no frames from the camera.",
     504: "No answer before the deadline.",
 }
+_OF_QUESTIONS = tuple(status for status in _REFUSALS if status != 404)
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: how it may refuse."""
-    return {status: {"model": ErrorReply, "description": _REFUSALS[status]} for status in statuses or _REFUSALS}
+    return {status: {"model": ErrorReply, "description": _REFUSALS[status]} for status in statuses or _OF_QUESTIONS}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -51,6 +54,16 @@ def json_or_form_body(model: type[BaseModel], *, files: dict[str, bool]) -> dict
     return extra
 
 
+def query(**parameters: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its query: a schema each; those without a default must be given."""
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": "default" not in schema, "schema": schema}
+            for name, schema in parameters.items()
+        ]
+    }
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is None:
@@ -62,7 +75,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             openapi_version="3.1.0",
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (QueryBody, ReferBody, DepthBody):
+        for model in (QueryBody, ReferBody, DepthBody, TargetBody):
             schema = model.model_json_schema(ref_template=_TEMPLATE)
             schemas |= schema.pop("$defs", {})
             schemas[model.__name__] = schema

@@ -146,24 +146,14 @@ def describe_depth(
             facts["range_m"] = [float(depth.depth_m[valid].min()), float(depth.depth_m[valid].max())]
     if px is not None and not (0 <= px[0] < width and 0 <= px[1] < height):
         raise DepthError(f"pixel {list(px)} is outside the {width}x{height} depth map")
-    facts["pixel"] = None if px is None else _at_pixel(depth, px, intrinsics, base_from_camera)
+    facts["pixel"] = None if px is None else at_pixel(depth, px, intrinsics, base_from_camera)
     return facts
 
 
-def depth_png(depth: Depth) -> bytes:
-    """A depth map as people look at it: near bright, holes filled.
-
-    Raises:
-        DepthError: It holds no depth.
-    """
-    if isinstance(depth, RelativeDepth):
-        return _png(Image.fromarray(depth.picture))
-    return _png(Image.fromarray(relative_from_metric(depth.depth_m, DepthSpec())[..., 0]))
-
-
-def _at_pixel(
+def at_pixel(
     depth: Depth, px: tuple[int, int], intrinsics: Intrinsics | None, base_from_camera: F64 | None
 ) -> dict[str, Any]:
+    """What a depth map says about a pixel that is in it; the fields of `wire.DepthPixelReply`."""
     found: dict[str, Any] = {"px": list(px), "depth_m": None, "camera_m": None, "base_m": None}
     if not isinstance(depth, MetricDepth):
         return {**found, "depth_reason": "relative_depth"}
@@ -176,6 +166,17 @@ def _at_pixel(
         "base_m": None if point.base_m is None else list(point.base_m),
         "depth_reason": "hole" if depth_m is None else point.depth_reason,
     }
+
+
+def depth_png(depth: Depth) -> bytes:
+    """A depth map as people look at it: near bright, holes filled.
+
+    Raises:
+        DepthError: It holds no depth.
+    """
+    if isinstance(depth, RelativeDepth):
+        return _png(Image.fromarray(depth.picture))
+    return _png(Image.fromarray(relative_from_metric(depth.depth_m, DepthSpec())[..., 0]))
 
 
 def _insist_on_depth(depth: Depth, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from edge_runtime.records import F64, Answer, View
 
 WorkerState = Literal["loading", "ready", "stuck", "failed", "stopped"]
+CameraState = Literal["none", "opening", "delivering", "recovering", "lost", "ended"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ Refusal
 ├── TooSlow        408 the request did not arrive in time
 ├── WrongType      415 a content type or encoding that is not taken
 ├── Busy           429 the house is full: come back after `retry_after_s`
-├── NotReady       503 the model is being loaded, or is gone
+├── NoCamera       404 this server was started without a camera
+├── NotReady       503 the model is being loaded, or is gone; the camera gives no frames
 ├── TooLate        504 no answer before the deadline
 └── Left           499 the client is gone; nobody reads this
 """
@@ -93,15 +94,28 @@ class Busy(Refusal):
 
 
 class NotReady(Refusal):
-    """There is no model to ask: not yet, or not any more."""
+    """There is no model to ask, or no camera to look through: not yet, or not any more."""
 
     status = 503
-    kind = "not_ready"
+
+    def __init__(self, message: str, *, kind: str = "not_ready") -> None:
+        super().__init__(message)
+        self.kind = kind
 
     @property
     def headers(self) -> dict[str, str]:
         """Loading takes seconds."""
         return {"Retry-After": "2"}
+
+
+class NoCamera(Refusal):
+    """This server was started without a camera."""
+
+    status = 404
+    kind = "no_camera"
+
+    def __init__(self) -> None:
+        super().__init__("this server has no camera: start it with --camera realsense, or --camera software")
 
 
 class TooLate(Refusal):

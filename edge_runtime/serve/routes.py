@@ -28,7 +28,7 @@ from edge_runtime.serve.pictures import (
     transform_of,
     views_of,
 )
-from edge_runtime.serve.questions import Answered, Question
+from edge_runtime.serve.questions import Answered, CameraState, Question
 from edge_runtime.serve.refusals import BadRequest, TooLarge, WrongType, refusal_of
 from edge_runtime.serve.wire import (
     Body,
@@ -70,6 +70,7 @@ class Routes:
         intake: Reads bodies.
         metrics: Counts.
         page: Files of the page by name.
+        camera: How the live camera is.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Routes:
         intake: Intake,
         metrics: ServerMetrics,
         page: dict[str, PageFile],
+        camera: Callable[[], CameraState] = lambda: "none",
     ) -> None:
         self._limits = limits
         self._thread = thread
         self._intake = intake
         self._metrics = metrics
         self._page = page
+        self._camera = camera
 
     # --- questions ------------------------------------------------------------------------------------
 
@@ -186,6 +189,7 @@ class Routes:
             tile_budget=None if facts is None else facts.tile_budget,
             in_house=self._thread.in_house,
             places=self._limits.queue,
+            camera=self._camera(),
         )
         return JSONResponse(reply.model_dump(), 200 if reply.ready else 503)
 

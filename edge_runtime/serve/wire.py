@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edge_runtime.records import DepthSource
-from edge_runtime.serve.questions import WorkerState
+from edge_runtime.serve.questions import CameraState, WorkerState
 from edge_runtime.serve.refusals import BadRequest
 
 _MOST_LISTED = 64  # entries of a list that are looked at at all; the server's own limits are lower
@@ -112,6 +112,8 @@ class PointReply(BaseModel):
     camera_m: Annotated[Metres3, Field(description="x right, y down, z forward.")] | None
     base_m: Metres3 | None
     depth_reason: Annotated[str, Field(description="Why there are no metres.")] | None
+    depth_sigma_m: Annotated[float, Field(description="One standard deviation of the depth.")] | None
+    depth_valid: Annotated[float, Field(description="Share of the pixels around that have depth.")] | None
     confidence: float
 
 
@@ -190,6 +192,7 @@ class StateReply(BaseModel):
     tile_budget: int | None
     in_house: Annotated[int, Field(description="Questions in line or being answered.")]
     places: int
+    camera: Annotated[CameraState, Field(description="Of the live camera; none: started without one.")]
 
 
 class ErrorReply(BaseModel):

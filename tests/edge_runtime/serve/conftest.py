@@ -15,17 +15,22 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from edge_runtime.config import CameraConfig, ModelConfig, RunConfig
 from edge_runtime.serve.app import build_app
 from edge_runtime.serve.inference import InferenceThread
 from edge_runtime.serve.limits import ServeLimits
 from edge_runtime.serve.listening import bound_socket, make_server
-from edge_runtime.serve.verb import model_of
+from edge_runtime.serve.live import LiveSide
+from edge_runtime.serve.verb import facts_of, model_of
+from edge_runtime.track_asking import AskSettings
+from hardware.camera.recovery import RecoveryPolicy
 from tests.conftest import REPOSITORY
+from tests.edge_runtime.serve.switched_camera import OPENER
 
 NANO = REPOSITORY / "models" / "nano" / "bundle"
 CLIP = REPOSITORY / "models" / "nano" / "demo"
 TOKEN = "a-token-of-the-tests-0123456789"
-LIMITS = ServeLimits(queue=8, sending_s=1.5, deadline_s=60.0)
+LIMITS = ServeLimits(queue=8, sending_s=1.5, deadline_s=60.0, watchers=4)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,22 @@ class Served:
 Listen = Callable[..., "Served"]
 
 
+@dataclass(frozen=True)
+class Live:
+    """A server with a camera that can be unplugged."""
+
+    served: Served
+    side: LiveSide
+    unplugged: Path  # make this file, and the camera is gone
+
+
 @contextmanager
-def listening(thread: InferenceThread, *, limits: ServeLimits = LIMITS, token: str | None = None) -> Iterator[Served]:
+def listening(
+    thread: InferenceThread, *, limits: ServeLimits = LIMITS, token: str | None = None, live: LiveSide | None = None
+) -> Iterator[Served]:
     """A server in a thread of this process, in front of an inference thread that is running."""
     with bound_socket("127.0.0.1", 0) as bound:
-        server = make_server(build_app(thread=thread, limits=limits, token=token), limits)
+        server = make_server(build_app(thread=thread, limits=limits, token=token, live=live), limits)
         running = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         running.start()
         try:
@@ -92,6 +108,37 @@ def served(nano_thread: InferenceThread) -> Iterator[Served]:
 def guarded(nano_thread: InferenceThread) -> Iterator[Served]:
     """The same model behind a token."""
     with listening(nano_thread, token=TOKEN) as found:
+        yield found
+
+
+@contextmanager
+def looking(unplugged: Path, *, token: str | None = None) -> Iterator[Live]:
+    """A server in front of nano and of a camera that plays the demo clip."""
+    config = RunConfig(
+        model=ModelConfig(bundle=NANO, threads=1),
+        camera=CameraConfig(source=f"{CLIP}?{unplugged}", recovery=RecoveryPolicy(backoff_s=(0.2,), budget=10**6)),
+        ask=AskSettings(period_ms=600.0),
+    )
+    side = LiveSide(config, watchers=LIMITS.watchers, opener=OPENER)
+    thread = InferenceThread(
+        side.open_model(lambda model: facts_of(model.bundle, model.max_tiles)), places=8, waiting_pixels=10**8
+    )
+    side.start()
+    thread.start()
+    try:
+        wait_until(lambda: thread.state != "loading", limit_s=120)
+        assert thread.state == "ready", side.failure or thread.failure
+        with listening(thread, token=token, live=side) as served:
+            yield Live(served, side, unplugged)
+    finally:
+        assert thread.stop()
+        assert side.stop()
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Open to this machine, with a camera."""
+    with looking(tmp_path_factory.mktemp("camera") / "unplugged") as found:
         yield found
 
 
