@@ -43,6 +43,7 @@ class Kept:
     layers: int
     whole: int  # of one layer, if nothing is recomputed
     entry: int  # of one layer, if it is recomputed: its input
+    gradients: int  # of values, while one layer goes backward
 
     def kept(self, recomputed: bool) -> int:
         """Of all layers, between forward and backward."""
@@ -50,7 +51,7 @@ class Kept:
 
     def working(self, recomputed: bool) -> int:
         """What the backward pass of a layer needs on top."""
-        return self.whole if recomputed else 0
+        return self.gradients + (self.whole if recomputed else 0)
 
 
 def decoder_layer(shape: DecoderShape, tokens: int, numbers: Numbers) -> Kept:
@@ -65,7 +66,8 @@ def decoder_layer(shape: DecoderShape, tokens: int, numbers: Numbers) -> Kept:
     # autocast casts what it gives once for each linear layer behind it.
     norms = {"fp32": 2 * (4 + 4 + 4), "autocast": 2 * (4 + 4) + 5 * 2, "bf16": 2 * (4 + 2 + 2)}[numbers] * d
     per_token = norms + a * (2 * d + 2 * kv) + 4 * a * f
-    return Kept(shape.layers, tokens * per_token, tokens * r * d)
+    # Gradients of the product, of up and of the activation live at once, beside that of the residual stream.
+    return Kept(shape.layers, tokens * per_token, tokens * r * d, tokens * (3 * a * f + r * d))
 
 
 def tower_layer(shape: TowerShape, tiles: int, numbers: Numbers) -> Kept:
@@ -78,7 +80,8 @@ def tower_layer(shape: TowerShape, tiles: int, numbers: Numbers) -> Kept:
     c, m = shape.width, shape.mlp
     norms = {"fp32": 2 * (4 + 4), "autocast": 2 * 4 + 4 * 2, "bf16": 2 * (2 + 2)}[numbers] * c
     tokens = tiles * shape.patches
-    return Kept(shape.layers_run, tokens * (norms + 4 * a * c + 2 * a * m), tokens * r * c)
+    whole = tokens * (norms + 4 * a * c + 2 * a * m)
+    return Kept(shape.layers_run, whole, tokens * r * c, tokens * (2 * a * m + r * c))
 
 
 def projector(shape: ProjectorShape, blocks: int, numbers: Numbers) -> int:
@@ -87,13 +90,26 @@ def projector(shape: ProjectorShape, blocks: int, numbers: Numbers) -> int:
     return blocks * (sum((r + a) * width for width in shape.norms) + sum(a * out for _, out in shape.linears))
 
 
-def head(shape: DecoderShape, learnt: int, numbers: Numbers) -> int:
-    """The output head at its largest: a piece of logits as computed, in 32 bits, their softmax and their gradient."""
+def head(shape: DecoderShape, learnt: int, numbers: Numbers, learns: bool) -> int:
+    """The output head at its largest.
+
+    That is a piece of logits as computed, in 32 bits, their softmax and their gradient; and the gradient of the head
+    itself on its way, which autocast turns from 16 into 32 bits.
+    """
     a, _ = _widths(numbers)
-    return min(learnt, HEAD_ROWS) * shape.vocabulary * (2 * a + 4 + 4)
+    table = shape.vocabulary * shape.width * (6 if numbers == "autocast" else a)
+    return min(learnt, HEAD_ROWS) * shape.vocabulary * (2 * a + 4 + 4) + learns * table
 
 
-def pass_bytes(shape: NetworkShape, work: Pass, numbers: Numbers, learns: frozenset[str], recomputed: bool) -> int:
+def pass_bytes(
+    shape: NetworkShape,
+    work: Pass,
+    numbers: Numbers,
+    learns: frozenset[str],
+    recomputed: bool,
+    *,
+    head_learns: bool = True,
+) -> int:
     """Activations at the worst moment of a pass.
 
     Args:
@@ -102,6 +118,7 @@ def pass_bytes(shape: NetworkShape, work: Pass, numbers: Numbers, learns: frozen
         numbers: Of its arithmetic.
         learns: Parts that learn, or whose adapters do: activations of a tower that does not are not kept.
         recomputed: Layers of towers and decoder are.
+        head_learns: The decoder's output head does, not only adapters.
     """
     decoder = decoder_layer(shape.decoder, work.all_tokens, numbers)
     image_tower, depth_tower = ("vision_tower", "depth_tower" if shape.depth_tower else "vision_tower")
@@ -116,8 +133,8 @@ def pass_bytes(shape: NetworkShape, work: Pass, numbers: Numbers, learns: frozen
         "depth_projector" in learns or depth_tower in learns
     )
     ends = _widths(numbers)[1] * work.all_tokens * shape.decoder.width * 2  # spliced embeddings, last states
-    peaks = [head(shape.decoder, work.learnt, numbers), decoder.working(recomputed)]
-    peaks += [tower.working(recomputed) for tower in towers]
+    peaks = [head(shape.decoder, work.learnt, numbers, head_learns), decoder.working(recomputed)]
+    peaks += [tower.working(recomputed) for tower in towers]  # later, when less is kept: from above
     return kept + ends + max(peaks)
 
 

@@ -14,6 +14,7 @@ from train.scans.errors import ScanInvalid
 WORLD_BOXES = "world.gt/instances.json"
 TAR_SUFFIX = ".tar"
 LARGEST_FILE_BYTES = 256 * 2**20
+DEEPEST = 4  # folders between DIR and a capture
 
 
 class CaptureFiles(Protocol):
@@ -94,10 +95,7 @@ def find_captures(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise ScanInvalid(f"{root} is no folder; name the one that holds the captures")
     found: dict[str, Path] = {}
-    for path in (root, *sorted(root.rglob("*"))):
-        name = _capture_id(path)
-        if name is None:
-            continue
+    for name, path in _captures(root, DEEPEST):
         if name in found:
             raise ScanInvalid(f"capture {name} is there twice, as {found[name]} and {path}; remove one of the two")
         found[name] = path
@@ -115,6 +113,16 @@ def open_capture(path: Path) -> CaptureFiles:
         ScanInvalid: An archive that cannot be read.
     """
     return TarFiles(path) if path.suffix == TAR_SUFFIX else FolderFiles(path)
+
+
+def _captures(path: Path, levels: int) -> Iterator[tuple[str, Path]]:
+    """Those at or below a path; the thousands of folders inside a capture are not looked through."""
+    name = _capture_id(path)
+    if name is not None:
+        yield name, path
+    elif levels and path.is_dir():
+        for child in sorted(path.iterdir()):
+            yield from _captures(child, levels - 1)
 
 
 def _capture_id(path: Path) -> str | None:

@@ -26,7 +26,7 @@ COLOURS = {
 SHADES = frozenset({"light", "pale", "dark", "multicolored", "multicoloured", "colorful", "colourful", "striped"})
 MOST_WORDS = 3
 
-_SAID_OF_IT = re.compile(r"\b(?:with|of|on|in|that|which|and|next|beside|under|behind|near|at|from)\b|[,.;]")
+_SAID_OF_IT = re.compile(r"\b(?:with|of|on|in|that|which|next|beside|under|behind|near|at|from)\b|[,.;]")
 _UNSURE = re.compile(r"/|,|\(|\?|\bor\b|\band\b|\bpossibly\b|\bmaybe\b|\bsome kind\b")
 _PLAIN = re.compile(r"[a-z]+(?:[ -][a-z]+)*")
 _SINGULAR_S = ("ss", "us", "is")
@@ -53,7 +53,7 @@ def name_of(category: str, caption: str | None) -> Name:
         return Name(None, fault="structure")
     head = _head(caption)
     if label in NAMELESS:
-        label = _without_adjectives(head)
+        label = head if _UNSURE.search(head) else _without_adjectives(head)
     if label in NAMELESS:
         return Name(None, fault="no_name")
     if _is_doubtful(label) or (head and not _agree(label, head)):
