@@ -19,7 +19,7 @@ from edge_runtime.errors import DeviceError
 from hardware.child import start_module
 from hardware.kernel_files import entries, read_text
 
-START_S: Final = 120.0
+START_S: Final = 240.0  # a busy machine takes minutes for what an idle one does in two seconds
 LOOK_S: Final = 0.02
 
 Role = Literal["camera", "worker"]

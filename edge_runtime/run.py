@@ -37,7 +37,7 @@ from edge_runtime.track_asking import AskSettings
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import Camera
 from hardware.camera.open import open_camera
-from hardware.camera.process import OPENER, ProcessCamera
+from hardware.camera.process import OPENER, ProcessCamera, ProcessLimits
 from hardware.watchdog import Notifier
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 # A recording that is played back waits so long for a slow sink, and every run so long for its last records.
 SINK_PATIENCE_S: Final = 5.0
 
+# A board that boots has other things to do: from the camera process's start to its first frame.
+OPEN_MS: Final = 30_000
 LIVE_KINDS: Final = ("realsense", "software")
 
 Record = TypeVar("Record", RunConfig, CameraConfig, ModelConfig)
@@ -155,6 +157,7 @@ def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy = full_pa
                 settings=config.camera.settings,
                 opener=opener,
                 policy=config.camera.recovery,
+                limits=ProcessLimits(open_ms=OPEN_MS),
                 insists=not systemd.is_heard,  # a service waits for its camera
             )
             if _is_live(config)
