@@ -22,11 +22,14 @@ from edge_runtime.bundle_shapes import encoder_files
 from edge_runtime.errors import BundleInvalid, ConfigError, InferenceError
 from edge_runtime.manifest import ImageSpec
 from edge_runtime.multiscale import ScaleGrids, assemble, merge_scales, scale_grids
+from edge_runtime.providers import CPU, Provider, configured
 from edge_runtime.records import F32, Modality, ViewTiles
 
 _log = logging.getLogger(__name__)
 
-CPU = "CPUExecutionProvider"
+# From 1.29 on ONNX Runtime tells its makers which models it loads, unless this says no before it is imported. A robot
+# tells nobody (docs/decisions.md).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Tiles sent through a graph at once. Attention scores of a 448 px tile take 64 MB per tile in fp32, so a whole
 # RGB-D question of 26 tiles would need gigabytes; beyond a few tiles a larger batch gains nothing on these machines.
@@ -41,7 +44,7 @@ class _Graph:
     """One ONNX graph with one input and one output."""
 
     def __init__(
-        self, path: Path, providers: Sequence[str], n_threads: int | None, *, profile_prefix: str | None = None
+        self, path: Path, providers: Sequence[Provider], n_threads: int | None, *, profile_prefix: str | None = None
     ) -> None:
         import onnxruntime
 
@@ -54,12 +57,15 @@ class _Graph:
         # Threads that spin between runs take the cores the decoder needs next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with _native_errors(lambda e: BundleInvalid(f"onnxruntime cannot load {path}: {e}")):
+            # Its own fallback prints on standard output, where answers go, and tries what was not asked for.
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers)
+                str(path), options, providers=[(p.name, p.options.to_native()) for p in providers], enable_fallback=0
             )
         self._name = path.name
         self._input = self._session.get_inputs()[0].name
         self.providers = tuple(self._session.get_providers())
+        if self.providers[0] != providers[0].name:  # a library it needs is missing: said in a native log line alone
+            raise BundleInvalid(f"onnxruntime left {providers[0].name} out when it loaded {path}")
 
     def run(self, tiles: F32) -> F32:
         """Run the graph on [tiles, ...]."""
@@ -74,7 +80,7 @@ class _Graph:
 
 
 class Encoders:
-    """The encoders of a bundle, opened with one execution provider.
+    """The encoders of a bundle, opened with one execution provider and those that help it out.
 
     Example:
         with Encoders.open(bundle) as encoders:
@@ -88,7 +94,12 @@ class Encoders:
 
     @classmethod
     def open(
-        cls, bundle: Bundle, *, providers: Sequence[str] | None = None, n_threads: int | None = None
+        cls,
+        bundle: Bundle,
+        *,
+        providers: Sequence[str] | None = None,
+        n_threads: int | None = None,
+        falls_back: bool = True,
     ) -> "Encoders":
         """Load the graphs of a bundle.
 
@@ -96,26 +107,17 @@ class Encoders:
             bundle: An opened bundle.
             providers: ONNX Runtime execution providers, best first; default: the CPU's.
             n_threads: Threads of a graph; default: one per core, half as many for a small model with depth.
+            falls_back: Go on to the next provider, at last the processor, and say why, where one does not start.
 
         Raises:
             ConfigError: A provider this ONNX Runtime was not built with.
-            BundleInvalid: A graph cannot be loaded.
+            BundleInvalid: A graph cannot be loaded; without falling back also: the provider did not start.
         """
         wanted = tuple(providers or (CPU,))
         _check_available(wanted)
-        opened: dict[str, _Graph] = {}
-        graphs: dict[Modality, tuple[_Graph, ...]] = {}
         n_threads = n_threads or _useful_threads(bundle)
-        modalities: list[tuple[Modality, str]] = [("image", "rgb")]
-        if bundle.manifest.image.depth is not None:
-            modalities.append(("depth", "depth"))
-        for modality, prefix in modalities:
-            names = encoder_files(bundle.manifest, prefix)
-            for name in names:  # a shared tower is loaded once
-                if name not in opened:
-                    opened[name] = _Graph(bundle.file(name), wanted, n_threads)
-            graphs[modality] = tuple(opened[name] for name in names)
-        used = next(iter(opened.values())).providers
+        graphs = _open_graphs(bundle, wanted, n_threads, falls_back=falls_back)
+        used = graphs["image"][0].providers
         _log.info("encoders of %s run on %s", bundle.manifest.name, ", ".join(used))
         return cls(graphs, bundle.manifest.image, used)
 
@@ -190,14 +192,15 @@ def available_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def nodes_by_provider(graph: Path, provider: str, tiles: F32) -> dict[str, int]:
+def nodes_by_provider(bundle: Bundle, graph: str, providers: Sequence[str], tiles: F32) -> dict[str, int]:
     """Run a graph once and count on which provider its nodes really ran.
 
     ONNX Runtime moves nodes a provider cannot run to the CPU without a word; only its profile tells.
 
     Args:
-        graph: An ONNX file.
-        provider: The provider to ask for.
+        bundle: An opened bundle.
+        graph: One of its ONNX files.
+        providers: Those to ask for, best first.
         tiles: float32 input of the graph.
 
     Raises:
@@ -205,11 +208,46 @@ def nodes_by_provider(graph: Path, provider: str, tiles: F32) -> dict[str, int]:
         InferenceError: It failed when it ran.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = _Graph(graph, [provider], None, profile_prefix=f"{folder}/profile")
+        session = _Graph(
+            bundle.file(graph), _configured(bundle, graph, providers, None), None, profile_prefix=f"{folder}/profile"
+        )
         session.run(tiles)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = [e["args"]["provider"] for e in events if e.get("cat") == "Node" and "provider" in e.get("args", {})]
     return dict(Counter(ran))
+
+
+def _open_graphs(
+    bundle: Bundle, providers: Sequence[str], n_threads: int | None, *, falls_back: bool
+) -> dict[Modality, tuple[_Graph, ...]]:
+    """Every encoder's graphs, in order, on the first provider that starts; the processor is the last to be tried."""
+    try:
+        return _graphs_on(bundle, providers, n_threads)
+    except BundleInvalid as error:
+        if providers[0] == CPU or not falls_back:
+            raise
+        rest = tuple(providers[1:]) or (CPU,)
+        _log.warning("%s cannot be used, the encoders go to %s instead: %s", providers[0], rest[0], error)
+        return _open_graphs(bundle, rest, n_threads, falls_back=falls_back)
+
+
+def _graphs_on(bundle: Bundle, providers: Sequence[str], n_threads: int | None) -> dict[Modality, tuple[_Graph, ...]]:
+    opened: dict[str, _Graph] = {}
+    graphs: dict[Modality, tuple[_Graph, ...]] = {}
+    modalities: list[tuple[Modality, str]] = [("image", "rgb")]
+    if bundle.manifest.image.depth is not None:
+        modalities.append(("depth", "depth"))
+    for modality, prefix in modalities:
+        names = encoder_files(bundle.manifest, prefix)
+        for name in names:  # a shared tower is loaded once
+            if name not in opened:
+                opened[name] = _Graph(bundle.file(name), _configured(bundle, name, providers, n_threads), n_threads)
+        graphs[modality] = tuple(opened[name] for name in names)
+    return graphs
+
+
+def _configured(bundle: Bundle, graph: str, providers: Sequence[str], n_threads: int | None) -> list[Provider]:
+    return [configured(p, bundle, graph, n_threads=n_threads, most_tiles=_BATCH_TILES) for p in providers]
 
 
 def _useful_threads(bundle: Bundle) -> int | None:

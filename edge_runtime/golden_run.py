@@ -6,13 +6,13 @@ It decides nothing: limits are the manifest's, the verdict is the caller's.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.decoder_sequence import KvType
 from edge_runtime.golden import GoldenCase
+from edge_runtime.golden_encoders import encoder_errors
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.prompt import parts_of
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Modality, ViewTiles
@@ -23,8 +23,6 @@ PIXEL_LIMIT = 1e-5
 # Rounding may turn round a choice between two logits closer than this. F32 decoders are off by 1e-5 or so.
 MARGIN_F32 = 1e-3
 MARGIN_F16 = 0.1
-
-_PREFIXES: Mapping[Modality, Literal["rgb", "depth"]] = {"image": "rgb", "depth": "depth"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def run_case(pipeline: Pipeline, case: GoldenCase, *, doubtful_margin: float) ->
     blocks: dict[Modality, list[F32]] = {"image": [], "depth": []}
     for modality in case.embeds:
         blocks[modality] = pipeline.encoders.encode(modality, views[modality])
-        errors |= _encoder_errors(pipeline, case, modality, views[modality], blocks[modality])
+        errors |= encoder_errors(pipeline.encoders, pipeline.bundle, case, modality, views[modality], blocks[modality])
     segments = pipeline.decoder_segments(prompt, blocks["image"], blocks["depth"])
     logits = pipeline.decoder.logits(segments, case.greedy_ids.tolist())
     errors["decoder_logits"] = case.logits.relative_error(logits)
@@ -105,18 +103,6 @@ def flips(case: GoldenCase, logits: F32, doubtful_margin: float) -> tuple[int, .
 def _pixel_errors(case: GoldenCase, views: Mapping[Modality, list[ViewTiles]]) -> Iterator[float]:
     for modality, golden in case.pixels.items():
         yield golden.relative_error(np.concatenate([view.pixels for view in views[modality]]))
-
-
-def _encoder_errors(
-    pipeline: Pipeline, case: GoldenCase, modality: Modality, views: list[ViewTiles], blocks: list[F32]
-) -> Iterator[tuple[str, float]]:
-    prefix = _PREFIXES[modality]
-    embeds = case.embeds[modality].relative_error(np.concatenate(blocks))
-    if pipeline.bundle.has(f"{prefix}_encoder.onnx"):
-        yield f"{prefix}_encoder", embeds
-        return
-    yield f"{prefix}_tower", case.features[modality].relative_error(pipeline.encoders.features(modality, views))
-    yield f"{prefix}_projector", embeds
 
 
 def _ids_equal(case: GoldenCase, segments: list[DecoderSegment], bundle: Bundle) -> bool:

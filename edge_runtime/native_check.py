@@ -6,11 +6,8 @@ This module never loads llama.cpp itself.
 """
 
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import logging
-import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,14 +18,15 @@ from typing import Final, Literal
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import BundleInvalid, InferenceError
 from edge_runtime.gguf_header import read_tensor_types
+from edge_runtime.installed import llama_cpp_facts
 from hardware.child import CANNOT_START, run_command
+from hardware.identity import processor_facts
 
 ExtraBufts = Literal["on", "off", "unusable"]
 ProbeCommand = Callable[[Path, bool], Sequence[str]]
 
 BAD_FILE_STATUS: Final = 3  # the child's word for: the file is bad, not the library
 FAILED_STATUS: Final = 4  # and for: llama.cpp answered, but wrongly
-CPU_FIELDS: Final = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 
 _log = logging.getLogger(__name__)
 
@@ -144,33 +142,11 @@ def _signal_name(number: int) -> str:
 def _key(gguf: Path) -> str:
     """Hash over processor, library build and tensor types: a change in any of them asks for a new test."""
     facts = {
-        "cpu": _cpu_facts(),
-        "library": _library_facts(),
+        "cpu": processor_facts(),
+        "library": llama_cpp_facts(),
         "tensor_types": read_tensor_types(gguf),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _cpu_facts() -> list[str]:
-    facts = {platform.machine()}
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
-    facts |= {line for line in lines if line.split(":")[0].strip() in CPU_FIELDS}
-    return sorted(facts)
-
-
-def _library_facts() -> list[str]:
-    """Version of llama-cpp-python, and size and time of its shared libraries; nothing is imported."""
-    found = importlib.util.find_spec("llama_cpp")
-    if found is None or found.origin is None:
-        raise InferenceError("llama-cpp-python is not installed. `make demo` installs and builds it.")
-    folder = Path(found.origin).parent
-    libraries = sorted(path for path in folder.rglob("*.so*") if path.is_file())
-    stats = [(path.name, path.stat()) for path in libraries]
-    return [
-        importlib.metadata.version("llama-cpp-python"),
-        *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats),
-    ]
 
 
 # --- the memory -----------------------------------------------------------------------------------------

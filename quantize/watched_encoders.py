@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.bundle_shapes import encoder_files
-from edge_runtime.encoders import CPU, Encoders, native_exceptions
+from edge_runtime.encoders import Encoders, native_exceptions
 from edge_runtime.errors import BundleInvalid, InferenceError
+from edge_runtime.providers import CPU
 from edge_runtime.records import F32, Modality
 from quantize.calibration import CalibrationSet, tiles_of
 from quantize.graph import Graph

@@ -153,7 +153,7 @@ def test_other_tensor_types_are_another_question(gguf: Path, tmp_path: Path) -> 
     assert decoder_verdict(other).extra_bufts == "off"
 
 
-@pytest.mark.parametrize("part", ["_cpu_facts", "_library_facts"])
+@pytest.mark.parametrize("part", ["processor_facts", "llama_cpp_facts"])
 def test_another_processor_or_library_build_is_another_question(
     gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
