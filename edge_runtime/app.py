@@ -192,3 +192,16 @@ def doctor(path: Path | None, *, as_json: bool) -> None:
         terminal.show_doctor(report)
     if not report.ok:
         sys.exit(4 if report.bundle.ok else 3)
+
+
+def tune(path: Path, *, as_json: bool) -> None:
+    """Measure what answers a bundle fastest on this machine, keep it, and print before and after."""
+    from edge_runtime.tune import tune as measure  # other verbs need nothing of it
+    from edge_runtime.tune_bench import STEPS
+
+    with terminal.step_progress(STEPS) as begin:
+        report = measure(path, begin=begin)
+    if as_json:
+        terminal.say_json(report.to_json())
+    else:
+        terminal.show_tuning(report)

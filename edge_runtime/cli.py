@@ -220,11 +220,18 @@ def check(
 @app.command()
 def doctor(
     bundle: BundleOption = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Find the fastest settings for this bundle here, in under 3 minutes."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine is, what was proven to run on it, and what to mend."""
+    """Say what this machine is, what was proven to run on it, and what to mend; or tune a bundle to it."""
     import edge_runtime.app as verbs
 
+    if tune is not None:
+        verbs.tune(tune, as_json=as_json)
+        return
     verbs.doctor(bundle, as_json=as_json)
 
 

@@ -31,6 +31,7 @@ from edge_runtime.token_text import TokenText
 WEIGHT_BYTES_PER_THREAD: Final = 8 << 20
 PREFILL_ROWS: Final = 4  # of a prompt's hundreds; what they save on a busy machine's barriers is worth the rest
 CONTEXT_STEP: Final = 512  # tokens; a context is made for the next multiple of what a question needs
+DEFAULT_UBATCH: Final = 512
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
 
 Choice = Callable[[F32], int]
@@ -72,8 +73,9 @@ class Decoder:
         use_extra_bufts: bool,
         kv_type: KvType = "f16",
         n_threads: int | None = None,
+        n_prefill_threads: int | None = None,
         n_batch: int = 512,
-        n_ubatch: int = 512,
+        n_ubatch: int = DEFAULT_UBATCH,
         n_gpu_layers: int = -1,
         keeps_prompt: bool = False,
     ) -> "Decoder":
@@ -85,7 +87,9 @@ class Decoder:
             use_extra_bufts: let llama.cpp repack weights for this processor. A badly built library
                 crashes there on some machines: ask edge_runtime/native_check.py first.
             kv_type: storage of the KV cache.
-            n_threads: computing threads; default: the processors this process may use, fewer for a small model.
+            n_threads: threads for an answer's tokens; default: the processors this process may use, fewer for a
+                small model.
+            n_prefill_threads: threads for a prompt; default: `n_threads` if given, else likewise.
             n_batch: most rows handed to llama.cpp at once.
             n_ubatch: most rows computed at once.
             n_gpu_layers: layers put on a GPU if the library was built for one; -1 means all.
@@ -98,7 +102,7 @@ class Decoder:
             InferenceError: llama-cpp-python cannot be loaded.
         """
         threads = n_threads or _useful_threads(path, rows=1)
-        prefill_threads = n_threads or _useful_threads(path, rows=PREFILL_ROWS)
+        prefill_threads = n_prefill_threads or n_threads or _useful_threads(path, rows=PREFILL_ROWS)
         with ExitStack() as stack:
             native = library()
             model = load_model(native, path, use_extra_bufts=use_extra_bufts, n_gpu_layers=n_gpu_layers)
@@ -117,6 +121,16 @@ class Decoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def settings(self) -> ContextSettings:
+        """Threads, types and batch sizes of every context."""
+        return self._settings
+
+    def use(self, settings: ContextSettings) -> None:
+        """Answer with other settings from now on; what was kept of the last prompt is forgotten."""
+        self._drop_sequence()
+        self._settings = settings
 
     def close(self) -> None:
         """Free the context and the model; calling it twice is harmless."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edge_runtime.errors import InferenceError
 from edge_runtime.records import F32, I32, DecoderSegment, TokenSegment
 
-KvType = Literal["f16", "f32"]
+KvType = Literal["f16", "f32", "q8_0"]
 
 OUTPUT_ROWS: Final = 32  # most rows of logits asked of one batch; each costs a vocabulary of float32
 DECODE_CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
@@ -169,9 +169,11 @@ def _context_params(native: Any, settings: ContextSettings, capacity: int) -> An
     params.n_ubatch = min(settings.n_ubatch, params.n_batch)
     params.n_outputs_max = min(OUTPUT_ROWS, params.n_ubatch)  # the default reserves logits for every row
     params.n_threads, params.n_threads_batch = settings.n_threads, settings.n_prefill_threads
-    exact = settings.kv_type == "f32"
-    params.type_k = params.type_v = native.GGML_TYPE_F32 if exact else native.GGML_TYPE_F16
-    if exact:
+    types = {"f16": native.GGML_TYPE_F16, "f32": native.GGML_TYPE_F32, "q8_0": native.GGML_TYPE_Q8_0}
+    params.type_k = params.type_v = types[settings.kv_type]
+    if settings.kv_type == "q8_0":
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED  # without it values cannot be quantized
+    if settings.kv_type == "f32":
         # The processor's flash attention rounds to half precision whatever the cache holds:
         # logits off by 4e-3 of scale instead of 2e-6.
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED

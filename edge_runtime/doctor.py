@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle import DECODER, Bundle, open_bundle
+from edge_runtime.encoders import available_providers
 from edge_runtime.errors import EdgeError
 from edge_runtime.native_check import decoder_verdict
-from edge_runtime.provider_check import ProviderVerdict, prove_providers
+from edge_runtime.provider_check import ProviderVerdict
+from edge_runtime.provider_choice import ProviderChoice, not_in_this_build, prove_choice
+from edge_runtime.tuning import tuned_by
 from hardware.child import run_module
 from hardware.health import Trouble, facts, troubles
 from hardware.probe import Board, Memory, probe_board, probe_memory
@@ -41,9 +44,12 @@ class DoctorReport:
     memory: Memory
     libraries: dict[str, str]
     bundle: Proof
-    providers: tuple[ProviderVerdict, ...]
+    providers: tuple[ProviderVerdict, ...]  # tried just now
+    absent: tuple[ProviderVerdict, ...]  # providers this build of ONNX Runtime does not have
+    encoders: Proof  # the provider they run on, and why
     native: Proof
     camera: Proof
+    tuning: Path | None  # settings of `doctor --tune` that hold here
     warnings: tuple[Trouble, ...]
 
     @property
@@ -60,9 +66,11 @@ class DoctorReport:
             "board": board | self.board_facts | {f"library {name}": v for name, v in self.libraries.items()},
             "memory_mib": {"total": self.memory.total_mib, "available": self.memory.available_mib},
             "bundle": asdict(self.bundle),
-            "providers": [asdict(p) for p in self.providers],
+            "providers": [asdict(p) for p in (*self.providers, *self.absent)],
+            "encoders": asdict(self.encoders),
             "native": asdict(self.native),
             "camera": asdict(self.camera),
+            "tuning": None if self.tuning is None else str(self.tuning),
             "warnings": [asdict(w) for w in self.warnings],
         }
 
@@ -76,11 +84,18 @@ def examine(bundle_path: Path) -> DoctorReport:
         opened = Proof(ok=True, detail=f"{bundle.manifest.name} at {bundle_path}, {bundle.bytes // 2**20} MiB")
     except EdgeError as error:
         opened = Proof(ok=False, detail=str(error))
-    providers = tuple(prove_providers(bundle)) if bundle else ()
+    # tried anew, so that what a bundle's opening remembers is refreshed
+    choice = prove_choice(bundle, anew=True) if bundle else ProviderChoice("none", "no bundle to try any on")
+    providers = choice.verdicts
+    absent = tuple(not_in_this_build(bundle, available_providers())) if bundle else ()
+    encoders = Proof(ok=any(v.ok for v in providers), detail=f"{choice.name}: {choice.reason}")
     native = _prove_native(bundle)
     camera = _prove_camera()
     warnings = _warnings(board, memory, bundle, opened, providers, native, camera)
-    return DoctorReport(board, facts(), memory, _libraries(), opened, providers, native, camera, tuple(warnings))
+    return DoctorReport(
+        board, facts(), memory, _libraries(), opened, providers, absent, encoders, native, camera,
+        tuned_by(bundle) if bundle else None, tuple(warnings),
+    )  # fmt: skip
 
 
 def _prove_native(bundle: Bundle | None) -> Proof:

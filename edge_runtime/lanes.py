@@ -15,7 +15,9 @@ Second = TypeVar("Second")
 class Lanes:
     """The calling thread and a second one, which is kept for the next question."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, side_by_side: bool = True) -> None:
+        """Make the lanes; without `side_by_side` the calling thread does both, one after the other."""
+        self._side_by_side = side_by_side
         self._second = ThreadPoolExecutor(max_workers=1, thread_name_prefix="second-lane")
 
     def both(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
@@ -25,6 +27,8 @@ class Lanes:
             Exception: What either raised, the first's before the second's; both have ended then, so that nobody
                 frees what the other still reads.
         """
+        if not self._side_by_side:
+            return first(), second()
         beside = self._second.submit(second)
         try:
             here = first()

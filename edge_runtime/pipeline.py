@@ -16,10 +16,10 @@ import numpy as np
 
 from edge_runtime.bundle import DECODER, Bundle, open_bundle
 from edge_runtime.confidence import span_confidence
-from edge_runtime.decoder import Decoder
+from edge_runtime.decoder import DEFAULT_UBATCH, Decoder
 from edge_runtime.decoder_sequence import KvType
 from edge_runtime.deproject import lift, pixel_from_norm
-from edge_runtime.encoders import Encoders, projected_tiles
+from edge_runtime.encoders import Encoders, available_providers, projected_tiles
 from edge_runtime.errors import DepthError, InstructionError
 from edge_runtime.grammar import longest_answer_tokens, points_grammar
 from edge_runtime.lanes import Lanes
@@ -30,6 +30,8 @@ from edge_runtime.native_check import decoder_verdict
 from edge_runtime.parse import parse_points, parse_text
 from edge_runtime.preprocess import preprocess_depth, preprocess_rgb, with_max_tiles
 from edge_runtime.prompt import ask_for_points, asks_for_points, check_instruction, compose, normalise, parts_of
+from edge_runtime.provider_choice import choose_provider
+from edge_runtime.providers import fallbacks
 from edge_runtime.records import (
     F32,
     F64,
@@ -54,6 +56,7 @@ from edge_runtime.records import (
     View,
     ViewTiles,
 )
+from edge_runtime.tuning import Tuning, tuned
 
 MAX_ANSWER_TOKENS = 512
 
@@ -99,13 +102,14 @@ class Pipeline:
         owned: ExitStack,
         *,
         remembers: bool = False,
+        side_by_side: bool = True,
     ) -> None:
         self.bundle = bundle
         self.encoders = encoders
         self.decoder = decoder
         self._spec = self._opened_spec = spec
         self._owned = owned
-        self._lanes = Lanes()
+        self._lanes = Lanes(side_by_side=side_by_side)
         self._owned.callback(self._lanes.close)
         self._last = LastMedia() if remembers else None
 
@@ -117,17 +121,17 @@ class Pipeline:
         max_tiles: int | None = None,
         providers: Sequence[str] | None = None,
         n_threads: int | None = None,
-        kv_type: KvType = "f16",
+        kv_type: KvType | None = None,
         remembers: bool = False,
     ) -> "Pipeline":
-        """Open a bundle and load its networks.
+        """Open a bundle and load its networks, with what `doctor --tune` found for this machine.
 
         Args:
             path: The bundle folder.
             max_tiles: Tile budget per picture; default: the manifest's.
-            providers: ONNX Runtime execution providers, best first.
-            n_threads: Threads of each native library; default: theirs.
-            kv_type: Type of the decoder's key-value cache.
+            providers: ONNX Runtime execution providers, best first; default: the tuned or the chosen one.
+            n_threads: Threads of each native library; default: the tuned or the useful ones.
+            kv_type: Type of the decoder's key-value cache; default: the tuned one, else f16.
             remembers: Keep what was made of the last pictures and prompt: asking about the same frame again is
                 then cheap, and the last digits of a confidence depend on what was asked before.
 
@@ -136,9 +140,14 @@ class Pipeline:
             ConfigError: The tile budget or a provider is impossible.
             InferenceError: The native libraries do not work on this machine.
         """
+        bundle = open_bundle(path)
+        tuning = tuned(bundle)
+        if providers is None:
+            best = tuning.provider or choose_provider(bundle)
+            providers = fallbacks(best, available_providers())
         return cls.of_bundle(
-            open_bundle(path), max_tiles=max_tiles, providers=providers, n_threads=n_threads, kv_type=kv_type,
-            remembers=remembers,
+            bundle, max_tiles=max_tiles, providers=providers, n_threads=n_threads, kv_type=kv_type,
+            tuning=tuning, remembers=remembers,
         )  # fmt: skip
 
     @classmethod
@@ -149,25 +158,31 @@ class Pipeline:
         max_tiles: int | None = None,
         providers: Sequence[str] | None = None,
         n_threads: int | None = None,
-        kv_type: KvType = "f16",
+        kv_type: KvType | None = None,
+        tuning: Tuning | None = None,
         remembers: bool = False,
     ) -> "Pipeline":
-        """The same for a bundle whose files are known to be good."""
+        """The same for a bundle whose files are known to be good; nothing is looked up, encoders default to the CPU."""
+        use = (tuning or Tuning()).with_asked(n_threads=n_threads, kv_type=kv_type)
         spec = with_max_tiles(bundle.manifest.image, max_tiles)
         verdict = decoder_verdict(bundle.file(DECODER))
         with ExitStack() as stack:
-            encoders = stack.enter_context(Encoders.open(bundle, providers=providers, n_threads=n_threads))
+            encoders = stack.enter_context(Encoders.open(bundle, providers=providers, n_threads=use.encoder_threads))
             decoder = stack.enter_context(
                 Decoder.open(
                     bundle.file(DECODER),
                     stop_ids=bundle.manifest.tokens.stop,
-                    n_threads=n_threads,
-                    kv_type=kv_type,
+                    n_threads=use.decode_threads,
+                    n_prefill_threads=use.prefill_threads,
+                    n_ubatch=use.ubatch or DEFAULT_UBATCH,
+                    kv_type=use.kv_type or "f16",
                     use_extra_bufts=verdict.use_extra_bufts,
                     keeps_prompt=remembers,
                 )
             )
-            return cls(bundle, spec, encoders, decoder, stack.pop_all(), remembers=remembers)
+            return cls(
+                bundle, spec, encoders, decoder, stack.pop_all(), remembers=remembers, side_by_side=use.side_by_side
+            )
 
     def __enter__(self) -> "Pipeline":
         """Return itself; leaving the block frees the networks."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_runtime.check import CheckReport
     from edge_runtime.doctor import DoctorReport
     from edge_runtime.loop_records import LoopSummary
+    from edge_runtime.tune import TuneReport
 
 T = TypeVar("T")
 
@@ -147,11 +148,30 @@ def show_doctor(report: "DoctorReport") -> None:
     say(f"bundle     {_mark(report.bundle.ok)} {report.bundle.detail}")
     for provider in report.providers:
         say(f"provider   {_mark(provider.ok)} {provider.name}: {provider.detail}")
+    for provider in report.absent:
+        say(f"provider   -    {provider.name}: {provider.detail}")
+    say(f"encoders   {_mark(report.encoders.ok)} {report.encoders.detail}")
     say(f"llama.cpp  {_mark(report.native.ok)} {report.native.detail}")
+    if report.tuning is not None:
+        say(f"tuning     ok   settings of {report.tuning}")
     say(f"camera     {'ok  ' if report.camera.ok else '-   '} {report.camera.detail}")
     for warning in report.warnings:
         say(f"warning    {warning.what}\n           fix: {warning.fix}")
     say("an answer can be had on this machine" if report.ok else "no answer can be had on this machine yet")
+
+
+def show_tuning(report: "TuneReport") -> None:
+    """Print what was tried, what was found, and times before and after."""
+    for trial in report.trials:
+        times = "  ".join(f"{part} {trial.median_ms(part):.1f} ms" for part in trial.times_ms)
+        if trial.stage != "compare":
+            say(f"{trial.stage:<9}  {trial.tuning.words():<60}  {trial.reason or times or 'golden answers kept'}")
+    for when, spreads in (("before", report.before), ("after", report.after)):
+        stages = "  ".join(f"{stage} {s.median_ms:.1f}" for stage, s in spreads.items() if stage != "total")
+        if total := spreads.get("total"):
+            spread = f"({total.q1_ms:.1f} to {total.q3_ms:.1f}, {total.n} questions)"
+            say(f"{when:<9}  {total.median_ms:.1f} ms a question {spread}  {stages}")
+    say(f"{report.outcome}{'' if report.path is None else f': {report.path}'}  ({report.took_s:.0f} s)")
 
 
 def _mark(ok: bool) -> str:

@@ -93,6 +93,7 @@ GOOD = {
             "memory_mib": {"total": 8000, "available": 5000},
         "bundle": {"ok": True, "detail": "nano"},
             "providers": [{"name": "CPUExecutionProvider", "ok": True, "detail": "ran"}],
+            "encoders": {"ok": True, "detail": "CPUExecutionProvider: alone"}, "tuning": None,
             "native": {"ok": True, "detail": "Q4_0 ran"}, "camera": {"ok": False, "detail": "none found"},
             "warnings": [{"what": "no camera", "fix": "plug one in"}],
         },
