@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from edge_runtime.config_table import read_record
+from edge_runtime.degrade import DegradeSettings
 from edge_runtime.errors import ConfigError
 from edge_runtime.publish.named import is_file
 from edge_runtime.track import TrackSettings
@@ -92,16 +93,20 @@ class RunConfig:
     sinks: tuple[str, ...] = field(default=(), metadata=_RESTART)
     # Where file sinks with a relative path write. None: the folder the program was started in.
     log_dir: Path | None = field(default=None, metadata=_RESTART)
+    # File that gets the run's numbers for Prometheus (node exporter, textfile collector). None: there is none.
+    metrics: Path | None = field(default=None, metadata=_RESTART)
     model: ModelConfig = field(default_factory=ModelConfig, metadata=_WORKER)
     camera: CameraConfig = field(default_factory=CameraConfig, metadata=_RESTART)
     worker: WorkerLimits = field(default_factory=WorkerLimits, metadata=_WORKER)
     ask: AskSettings = field(default_factory=AskSettings, metadata=_NOW)
     track: TrackSettings = field(default_factory=TrackSettings, metadata=_RESTART)
+    degrade: DegradeSettings = field(default_factory=DegradeSettings, metadata=_RESTART)
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
         _above_zero("worker", self.worker)
         _above_zero("track", self.track, unless=("least_confidence",))
+        _above_zero("degrade", self.degrade, unless=("calm_s", "hot_pause_ms", "very_hot_after_s"))
         _above_zero("camera.recovery", self.camera.recovery, unless=("reopenings", "usb_resets"))
 
     def placed_sinks(self) -> tuple[str, ...]:

@@ -19,9 +19,10 @@ from edge_runtime.answer_loop import AnswerLoop
 from edge_runtime.bundle import default_bundle
 from edge_runtime.config import CameraConfig, ModelConfig, RunConfig, differences, read_config
 from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer, StorageError
+from edge_runtime.live_health import live_health
 from edge_runtime.loop import LiveLoop, LoopSettings
 from edge_runtime.loop_asking import Asker, Model
-from edge_runtime.loop_records import Ended, LoopLimits, LoopSummary, PacePolicy, full_pace
+from edge_runtime.loop_records import Ended, LoopLimits, LoopSummary, PacePolicy
 from edge_runtime.loop_signals import LoopSignals
 from edge_runtime.picture_sheet import PictureSheet
 from edge_runtime.pipeline import Pipeline, Referrer
@@ -132,13 +133,13 @@ class RunRequest:
         return config
 
 
-def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy = full_pace) -> None:
+def run(request: RunRequest, *, opener: str = OPENER, pace: PacePolicy | None = None) -> None:
     """Answer on a camera until it ends, enough answers are given, or somebody interrupts.
 
     Args:
         request: What was asked for.
         opener: Of live cameras, `module:name`, called in the camera's process.
-        pace: Asked in every tick how hard to work.
+        pace: Asked in every tick how hard to work; None: by the board's health.
 
     Raises:
         NoValidAnswer: The run ended and no answer was valid.
@@ -235,10 +236,13 @@ def _run_recording(parts: _Parts, stack: contextlib.ExitStack) -> LoopSummary:
 # --- a live camera ------------------------------------------------------------------------------------
 
 
-def _run_live(parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack, pace: PacePolicy) -> LoopSummary:
+def _run_live(
+    parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack, pace: PacePolicy | None
+) -> LoopSummary:
     config, request = parts.config, parts.request
     _leave_a_core_to_the_model()
     sheet = parts.sheet(stack)
+    health = stack.enter_context(live_health(config.degrade, max_tiles=config.model.max_tiles, metrics=config.metrics))
     asker = stack.enter_context(Asker(_model_of(config)))
     stack.enter_context(parts.camera)  # last: a clip that plays as a camera waits for nobody
     questions = QuestionQueue()
@@ -258,12 +262,10 @@ def _run_live(parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack,
             base_from_camera=parts.base_from_camera,
         ),
         signals=(signals := LoopSignals()),
-        chores=[functools.partial(_obey, stack.enter_context(QuestionSocket(request.questions)))]
-        if request.questions
-        else [],
+        chores=[health.look, *_orders(request, stack)],
         systemd=parts.systemd,
         camera_health=lambda: camera.health,
-        pace=pace,
+        pace=pace or health.pace,
         on_reload=_Reloader(request, config),
         on_answer=(lambda question, frame, answer: sheet.keep(question.instruction, frame.rgb, answer))
         if sheet
@@ -275,6 +277,12 @@ def _run_live(parts: _Parts, camera: ProcessCamera, stack: contextlib.ExitStack,
             return loop.run()
 
     return _to_the_end(loop, go_on, parts, closing=[asker.close, functools.partial(camera.__exit__, None, None, None)])
+
+
+def _orders(request: RunRequest, stack: contextlib.ExitStack) -> list[Callable[[LiveLoop], None]]:
+    if request.questions is None:
+        return []
+    return [functools.partial(_obey, stack.enter_context(QuestionSocket(request.questions)))]
 
 
 def _obey(orders: QuestionSocket, loop: LiveLoop) -> None:

@@ -131,6 +131,16 @@ def _heat(root: Path) -> list[Trouble]:
     return found
 
 
+def heat_margin_c(root: Path = Path("/")) -> float | None:
+    """Degrees from the hottest zone to where it holds clocks back; negative: it does. None: no zone tells."""
+    margins = [
+        limit - now / 1e3
+        for zone in entries(root / "sys/class/thermal", "thermal_zone*")
+        if (now := read_int(zone / "temp")) is not None and (limit := throttle_point(zone)) is not None
+    ]
+    return min(margins, default=None)
+
+
 def throttle_point(zone: Path) -> float | None:
     """The lowest temperature in Celsius at which a thermal zone holds clocks back; None: it has none."""
     points = [
