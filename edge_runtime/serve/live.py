@@ -39,7 +39,7 @@ from hardware.watchdog import Notifier
 log = logging.getLogger(__name__)
 
 STATE_EVERY_S: Final = 1.0
-_ALWAYS_CHANGING: Final = ("now_s", "frames", "dropped", "answers", "answer_ms")
+_ALWAYS_CHANGING: Final = ("now_s", "frame_age_ms", "frames", "dropped", "answers", "answer_ms")
 
 
 class LiveSide:
@@ -202,6 +202,7 @@ class LiveSide:
             "now_s": round(status.now_s, 3),
             "camera": self.camera,
             "model": "ready" if status.model == "busy" else status.model,
+            "frame_age_ms": None if status.frame_age_ms is None else round(status.frame_age_ms, 1),
             "tracking": status.is_tracking,
             "turned_down": loop.pace.why,
             "max_tiles": loop.pace.max_tiles or self._model.max_tiles,

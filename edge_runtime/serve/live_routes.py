@@ -140,9 +140,10 @@ async def _send(socket: WebSocket, watcher: Watcher) -> None:
 
 
 def _of(name: str) -> Of:
-    if name == "rgb" or name == "depth":
-        return name
-    raise BadRequest("`of` is rgb or depth")
+    known: dict[str, Of] = {"rgb": "rgb", "depth": "depth"}
+    if name not in known:
+        raise BadRequest("`of` is rgb or depth")
+    return known[name]
 
 
 def _whole_number(request: Request, name: str) -> int:

@@ -114,6 +114,7 @@ class StateLine(BaseModel):
     now_s: Annotated[float, Field(description="Of the robot's monotonic clock.")]
     camera: CameraState
     model: Literal["loading", "ready", "failed"]
+    frame_age_ms: Annotated[float, Field(description="Of the newest frame, when this line was made.")] | None
     tracking: bool
     turned_down: Annotated[str, Field(description="Why the loop works less hard, such as heat; empty: it does not.")]
     max_tiles: Annotated[int, Field(description="Tile budget of the next question.")] | None

@@ -34,10 +34,41 @@ function withCamera(form, files, unit) {
   return form;
 }
 
-async function send(path, body, signal) {
+// --- the live camera -----------------------------------------------------------------------------------------
+
+/** Change what is asked; returns what is asked then. */
+export function order(said) {
+  return send("/v1/target", JSON.stringify(said), undefined, { "Content-Type": "application/json" });
+}
+
+/** What the newest frame shows at a pixel. */
+export function measureLive([u, v]) {
+  return send(`/v1/pixel?u=${u}&v=${v}`);
+}
+
+/** The newest frame: its picture, its number, and the range of its depth. */
+export async function takeFrame(of) {
+  const reply = await fetch(`/v1/frame.jpg?of=${of}`, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+  if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+  const range = reply.headers.get("X-RoboRefer-Depth-Range-M");
+  return {
+    blob: await reply.blob(),
+    frame: Number(reply.headers.get("X-RoboRefer-Frame")),
+    range: range ? range.split(" ").map((metres) => Number(metres).toFixed(2)) : null,
+  };
+}
+
+/** A ticket to the stream. */
+export async function takeTicket() {
+  const reply = await fetch("/v1/stream/ticket", { method: "POST", signal: AbortSignal.timeout(5000) });
+  if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+  return (await reply.json()).ticket;
+}
+
+async function send(path, body, signal, headers = {}) {
   let reply;
   try {
-    reply = await fetch(path, { method: "POST", body, signal });
+    reply = await fetch(path, { method: body === undefined ? "GET" : "POST", body, signal, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server cannot be reached.");

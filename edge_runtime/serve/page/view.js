@@ -34,6 +34,29 @@ export class View {
     this.marks = [];
   }
 
+  /** Show the next picture of a video: marks and cursor stay, unless its size is another. */
+  async update(blob, description) {
+    const url = URL.createObjectURL(blob);
+    const image = new Image();
+    image.src = url;
+    image.alt = description;
+    this.coming = image;
+    const canShow = await image.decode().then(() => true, () => false);
+    URL.revokeObjectURL(url);
+    if (!canShow || this.coming !== image) return; // cleared, or another is shown
+    const before = this.image;
+    const fits = before?.naturalWidth === image.naturalWidth && before?.naturalHeight === image.naturalHeight;
+    this.image = image;
+    if (fits) {
+      before.replaceWith(image);
+      return;
+    }
+    this.svg = make("svg", { viewBox: `0 0 ${image.naturalWidth} ${image.naturalHeight}`, "aria-hidden": "true" });
+    this.element.replaceChildren(image, this.svg);
+    this.cursor = null;
+    this.marks = [];
+  }
+
   clear(words) {
     const note = document.createElement("p");
     note.className = "empty";

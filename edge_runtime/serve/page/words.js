@@ -7,6 +7,8 @@ const REASONS = {
   no_intrinsics: "the camera's intrinsics are not given",
 };
 
+const STALE_MS = 2000;
+
 export function percent(share) {
   return `${Math.round(100 * share)} %`;
 }
@@ -30,12 +32,38 @@ export function label(point) {
 
 /** One sentence about an answer. */
 export function summary(answer) {
-  if (answer.kind === "text") return answer.answer || "The model wrote nothing.";
+  if (answer.kind === "text" || (answer.valid && !answer.points.length)) return answer.answer || "The model wrote nothing.";
   if (!answer.valid) return `No valid answer: ${answer.reason}.`;
   const [first] = answer.points;
   const where = first.camera_m ? `, ${distance(first.camera_m)} away` : "";
   const more = answer.points.length > 1 ? ` ${answer.points.length} points; the first is` : "";
   return `${more || "Point"} at pixel ${first.px.join(", ")}${where}, confidence ${percent(first.confidence)}.`.trim();
+}
+
+/** One sentence about a new target of the live camera, without what changes with every frame. */
+export function found(answer) {
+  if (!answer.valid || !answer.points.length) return summary(answer);
+  const [first] = answer.points;
+  return `Found${first.camera_m ? `, ${distance(first.camera_m)} away` : ""}. Following it.`;
+}
+
+/** Whether the camera gives nothing, or only old frames. */
+export function isLost(live) {
+  return live.camera !== "delivering" || live.frame_age_ms > STALE_MS;
+}
+
+/** The state in a word, and its kind for the colour; `live` is the newest line of the live camera, if it is shown. */
+export function stateWords(server, live) {
+  if (server.state !== "ready") return { word: server.state, kind: server.state };
+  if (live && isLost(live)) return { word: "camera lost", kind: "lost" };
+  if (live?.turned_down) return { word: live.turned_down, kind: "hot" };
+  return { word: "ready", kind: "ready" };
+}
+
+export function tileWords(server, live) {
+  if (!server.tile_budget) return "–";
+  const now = Math.min(live?.max_tiles ?? server.tile_budget, server.tile_budget);
+  return now < server.tile_budget ? `${now} of ${server.tile_budget} per picture` : `${now} per picture`;
 }
 
 export function pointRow(point) {

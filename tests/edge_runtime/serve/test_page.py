@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.serve.page_files import load_page
 from hardware.geometry import read_intrinsics
-from tests.edge_runtime.serve.conftest import CLIP, TOKEN, Served
+from tests.edge_runtime.serve.conftest import CLIP, TOKEN, Live, Served, listening
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -131,3 +131,77 @@ def test_an_answer_about_the_picture_before_is_not_waited_for(browser: Any, serv
         page.set_input_files("#image", CLIP / "rgb" / "000001.jpg")
     assert page.inner_text("#said") == "No question yet."
     assert page.get_attribute("#ask", "aria-disabled") is None
+
+
+# --- the live camera ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")], ids=["desktop", "phone"])
+def test_a_person_sees_the_point_move_loses_the_camera_and_gets_it_back(
+    browser: Any, live: Live, photo: Path, width: int, scheme: str
+) -> None:
+    complaints: list[str] = []
+    page = opened(browser, live.served.url, width=width, complaints=complaints, color_scheme=scheme)
+    page.wait_for_selector("#rgb-view img")
+    page.wait_for_selector("#depth-view img")
+    assert page.is_checked("#source-live")
+    assert not page.is_visible("#image")
+    page.focus("#instruction")
+    page.keyboard.type("Point to the blue cup.")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#rgb-view circle")
+    page.wait_for_selector("#points li")
+    assert "Point to the blue cup." in page.inner_text("#asked-text")
+    shown = page.get_attribute("#rgb-view img", "src")
+    page.wait_for_function("(src) => document.querySelector('#rgb-view img').src !== src", arg=shown)
+    cup = page.locator("#rgb-view circle").first.get_attribute("cx")
+
+    page.fill("#instruction", "Point to the yellow shoe.")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "(cup) => Math.abs(document.querySelector('#rgb-view circle')?.cx.baseVal.value - cup) > 30", arg=float(cup)
+    )
+    page.get_by_text("Pointing at: Point to the yellow shoe.").wait_for()
+    page.focus("#rgb-view")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_text("m deep").wait_for()
+
+    live.unplugged.touch()
+    page.wait_for_selector('#state[data-state="lost"]')
+    assert page.inner_text("#state") == "camera lost"
+    page.wait_for_selector("#rgb-view.lost")
+    assert page.locator("#rgb-view circle").count() == 0, "a place that is not known is not shown"
+    live.unplugged.unlink()
+    page.wait_for_selector('#state[data-state="ready"]')
+    page.wait_for_selector("#rgb-view circle")
+
+    page.check("#source-picture")
+    page.set_input_files("#image", photo)
+    page.fill("#instruction", "Point to the blue cup.")
+    page.click("#ask")
+    page.locator("#said", has_text="Point at pixel").wait_for()
+    page.check("#source-live")
+    page.wait_for_selector("#rgb-view circle")  # the robot went on pointing
+    page.click("#stop")
+    page.locator("#rgb-view circle").first.wait_for(state="detached")
+    assert not page.is_visible("#stop")
+    assert page.locator("body").evaluate("(body) => body.scrollWidth - innerWidth") <= 0
+    assert {said.partition(":")[0] for said in complaints} <= {"Failed to load resource"}, (
+        "503 while the camera is lost"
+    )
+
+
+@pytest.mark.slow
+def test_the_live_page_works_behind_a_token_and_says_when_the_robot_is_gone(browser: Any, live: Live) -> None:
+    with listening(live.served.thread, token=TOKEN, live=live.side) as guarded:
+        credentials = {"username": "eva", "password": TOKEN}
+        page = opened(browser, guarded.url, width=900, complaints=[], http_credentials=credentials)
+        page.fill("#instruction", "Point to the blue cup.")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#rgb-view circle")  # lines of the stream, so it was opened
+        page.click("#stop")
+    page.wait_for_selector('#state[data-state="unreachable"]')
+    assert page.inner_text("#state") == "unreachable"
+    page.wait_for_selector("#rgb-view.lost")
