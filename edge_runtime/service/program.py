@@ -38,7 +38,7 @@ def check_program(program: PurePosixPath, root: Path) -> None:
         raise ConfigError(f"--program {program} is relative; a unit needs the whole path")
     if any(character in str(program) for character in " \t%$\"'\\"):
         raise ConfigError(f"--program {program!s} has characters that mean something in a unit; {REMEDY}")
-    if not under(root, program).exists():
+    if not os.path.lexists(under(root, program)):
         raise ConfigError(f"there is no program {under(root, program)}; {REMEDY}")
     for path in _run_with(program, root):
         _check_visible(path, program)
@@ -48,12 +48,21 @@ def check_program(program: PurePosixPath, root: Path) -> None:
 def _run_with(program: PurePosixPath, root: Path) -> list[PurePosixPath]:
     """The program, the Python its first line names, where links lead from there, and our code if it is ours."""
     paths = _followed(program, root)
-    first_line = under(root, paths[-1]).read_bytes()[:256].partition(b"\n")[0].decode(errors="replace")
-    if first_line.startswith("#!/"):
-        paths += _followed(PurePosixPath(first_line[2:].split()[0]), root)
+    python = _python_of(under(root, paths[-1]))
+    if python is not None:
+        paths += _followed(python, root)
     if root / program.relative_to("/") == this_program():  # an editable install has its code in a checkout
         paths.append(PurePosixPath(edge_runtime.__file__).parent)
     return paths
+
+
+def _python_of(script: Path) -> PurePosixPath | None:
+    """What the first line of a script says it runs with; None: it is none, or not there."""
+    try:
+        first_line = script.read_bytes()[:256].partition(b"\n")[0].decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    return PurePosixPath(first_line[2:].split()[0]) if first_line.startswith("#!/") else None
 
 
 def _followed(path: PurePosixPath, root: Path) -> list[PurePosixPath]:
@@ -77,7 +86,7 @@ def _check_open(path: PurePosixPath, program: PurePosixPath, root: Path) -> None
         if place.is_symlink():
             continue
         if not place.exists():
-            raise ConfigError(f"{_of(program, path)}: there is no {place}; {REMEDY}")
+            raise ConfigError(f"{_of(program, path)} is not there: no {place}; {REMEDY}")
         if not place.stat().st_mode & stat.S_IXOTH:
             raise ConfigError(f"{_of(program, path)}: {place} is closed to other users; chmod o+rx, or {REMEDY}")
 

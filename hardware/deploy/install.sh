@@ -8,6 +8,7 @@
 # JetPack and chip are read from the machine unless they are named. What differs between the two JetPacks is in
 # `settle_jetson` below; none of it has been proven on hardware. Running it again updates.
 set -euo pipefail
+umask 022 # root's own may be stricter, and the service's user has to read what is put here
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 checkout="$(cd "$here/../.." && pwd)"

@@ -113,3 +113,8 @@ def test_the_shipped_clip_is_found_in_the_wheel(robot: Path, tmp_path: Path) -> 
 
 def test_help_works_with_robot_packages_only(robot: Path, tmp_path: Path) -> None:
     assert "refer" in run(str(robot / "bin" / "roborefer-edge"), "--help", cwd=tmp_path)
+
+
+def test_the_unit_is_made_from_the_wheel_alone(robot: Path, tmp_path: Path) -> None:
+    unit = run(str(robot / "bin" / "roborefer-edge"), "service", "print", cwd=tmp_path)
+    assert f"\nExecStart={robot}/bin/roborefer-edge " in unit

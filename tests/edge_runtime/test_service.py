@@ -146,6 +146,17 @@ def test_a_python_that_the_sandbox_hides(image: Path) -> None:
         check_program(PROGRAM, image)
 
 
+def test_a_link_that_leads_nowhere(image: Path) -> None:
+    program = under(image, PROGRAM)
+    program.unlink()
+    program.symlink_to("/opt/gone")
+    with pytest.raises(ConfigError, match=r"/opt/gone, which .* runs with, is not there: no"):
+        check_program(PROGRAM, image)
+    program.unlink()
+    with pytest.raises(ConfigError, match="there is no program"):
+        check_program(PROGRAM, image)
+
+
 def test_a_folder_that_other_users_may_not_enter(image: Path) -> None:
     (image / "opt/roborefer-edge").chmod(0o750)
     with pytest.raises(ConfigError, match="opt/roborefer-edge is closed to other users; chmod o\\+rx"):
