@@ -1,6 +1,7 @@
 """What `train init-depth`, `train align` and `train sft` do with their flags, and what they report."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +76,7 @@ def run_stage(order: StageOrder) -> JSON | None:
         OutOfMemory: A pass is too large.
         StorageError: Disk full or not writable.
     """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loaders are processes; their threads would be in the way
     check_architecture(order.settings.architecture, part_configs_of(order.checkpoint), order.checkpoint)
     engine = Engine(order.settings, trackers=_trackers(order), folder=order.out / "tensorboard")
     try:

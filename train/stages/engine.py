@@ -78,6 +78,7 @@ class Engine:
         self.kind = self._kind()
         self.model: nn.Module | None = None
         self._optimizer: Any = None
+        self._tracking = False
 
     def _kind(self) -> str:
         by_launcher = {DistributedType.FSDP: "accelerate_fsdp", DistributedType.DEEPSPEED: "deepspeed"}
@@ -196,12 +197,17 @@ class Engine:
     def gathered_optimizer(self) -> dict[str, Any]:
         """The optimizer's state by the names of weights, likewise."""
         assert self.model is not None
+        if self.settings.optimizer == "adamw_8bit":  # never sharded; its state is of a form of its own
+            return dict(self._plain_optimizer.state_dict())
         return get_optimizer_state_dict(self.model, self._plain_optimizer, options=_GATHERED)
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
         """Take over gathered weights (perhaps only those that learn) and optimizer state."""
         assert self.model is not None
         set_model_state_dict(self.model, dict(weights), options=StateDictOptions(full_state_dict=True, strict=False))
+        if self.settings.optimizer == "adamw_8bit":
+            self._plain_optimizer.load_state_dict(dict(optimizer))
+            return
         set_optimizer_state_dict(
             self.model, self._plain_optimizer, dict(optimizer), options=StateDictOptions(full_state_dict=True)
         )
@@ -248,6 +254,7 @@ class Engine:
         """Open the trackers."""
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in config.items()}
         self._accelerator.init_trackers(project, config=plain)
+        self._tracking = True
 
     def note(self, figures: Mapping[str, float], step: int) -> None:
         """Give trackers the figures of a step."""
@@ -255,7 +262,10 @@ class Engine:
 
     def close(self) -> None:
         """Close trackers and leave the group."""
-        self._accelerator.end_training()
+        if self._tracking:
+            self._accelerator.end_training()
+        else:
+            self._accelerator.state.destroy_process_group()
         # accelerate's state outlives its objects; the next engine of this process may want another precision
         AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
         GradientState._reset_state()  # noqa: SLF001

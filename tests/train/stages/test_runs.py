@@ -14,7 +14,7 @@ from edge_runtime.errors import CheckpointError, ConfigError, DataError
 from tests.contracts.readme_tree import REPOSITORY
 from tests.train.data.trees import sample, write_pictures, write_tree
 from tests.train.stages.runs import losses, train
-from train.checkpoint import load_checkpoint
+from train.checkpoint import load_checkpoint, save_checkpoint
 from train.part_files import hash_folder
 from train.spatial.formats import Turn, write_training
 from train.stages import trainer as trainer_module
@@ -99,6 +99,7 @@ def test_a_changed_run_is_refused_with_the_difference(seeded_folder: Callable, t
         train("sft", base, tree, out, max_steps=1)
 
 
+@pytest.mark.slow
 def test_adapters_and_eight_bits_go_on_alike(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
     told = {
         "learn": ["mm_projector"],
@@ -122,6 +123,7 @@ def test_adapters_and_eight_bits_go_on_alike(seeded_folder: Callable, tree: Path
     assert load_checkpoint(tmp_path / "parts").config.has_depth  # RoboRefer's layout, no adapters in it
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_where_there_is_no_gpu(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
     base = seeded_folder("resize")
     for precision in ("fp32", "bf16"):
@@ -193,5 +195,8 @@ def test_out_of_memory_names_the_knobs(
 
 
 def test_a_loss_that_is_no_number_ends_the_run(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="lower learning_rate"):
-        train("sft", seeded_folder("resize"), tree, tmp_path / "run", learning_rate=1.0, weight_decay=1.0, max_steps=60)
+    checkpoint = load_checkpoint(seeded_folder("resize"))
+    checkpoint.model.llm.model.norm.weight.data[0] = float("nan")
+    save_checkpoint(checkpoint, tmp_path / "spoilt")
+    with pytest.raises(Diverged, match=r"step 1: the loss is nan.*lower learning_rate"):
+        train("sft", tmp_path / "spoilt", tree, tmp_path / "run")
