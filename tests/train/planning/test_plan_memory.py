@@ -18,7 +18,7 @@ TOLERANCE = 0.15
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
-@pytest.mark.parametrize("numbers", ["fp32", "autocast", "bf16"])
+@pytest.mark.parametrize("numbers", ["fp32", *(pytest.param(n, marks=pytest.mark.slow) for n in ("autocast", "bf16"))])
 def test_activations_of_a_pass_are_as_measured(numbers: str, recomputed: bool) -> None:
     model, shape = small_model()
     set_recomputing(model, recomputed)
