@@ -11,6 +11,8 @@ from typing import Final, Literal
 from hardware.vitals import Vitals
 
 Mode = Literal["hot", "very_hot", "low_memory", "camera_lost"]
+# A camera that stutters is told of once, not with every frame.
+CAMERA_CALM_S: Final = 2.0
 MODES: Final[tuple[Mode, ...]] = ("hot", "very_hot", "low_memory", "camera_lost")
 
 
@@ -134,6 +136,7 @@ class DegradePolicy:
         self._settings = settings
         self._max_tiles = max_tiles
         self._heat, self._great_heat, self._memory = (Latch(settings.calm_s) for _ in range(3))
+        self._camera = Latch(min(CAMERA_CALM_S, settings.calm_s))
 
     def update(self, now_s: float, vitals: Vitals, camera: CameraSigns) -> Condition:
         """What holds now.
@@ -146,7 +149,7 @@ class DegradePolicy:
         found: list[tuple[Mode, str]] = [
             *self._hot(now_s, vitals),
             *self._short_of_memory(now_s, vitals),
-            *self._without_camera(camera),
+            *self._without_camera(now_s, camera),
         ]
         return Condition(tuple(mode for mode, _ in found), tuple(reason for _, reason in found))
 
@@ -193,10 +196,13 @@ class DegradePolicy:
             return []
         return [("low_memory", f"low memory ({left_mib:.0f} MiB left)" if left_mib is not None else "low memory")]
 
-    def _without_camera(self, camera: CameraSigns) -> list[tuple[Mode, str]]:
+    def _without_camera(self, now_s: float, camera: CameraSigns) -> list[tuple[Mode, str]]:
         if camera.frame_age_ms is None:
             return []  # it has not begun; whoever opens it waits and tells
-        if camera.delivers and camera.frame_age_ms <= self._settings.silent_ms:
+        well = camera.delivers and camera.frame_age_ms <= self._settings.silent_ms
+        if not self._camera.update(now_s, bad=not well, good=well):
             return []
+        if well:
+            return [("camera_lost", "frames come again, for less than 2 s")]
         why = f": {camera.reason}" if camera.reason and not camera.delivers else ""
         return [("camera_lost", f"no frame for {camera.frame_age_ms / 1000:.0f} s{why}")]

@@ -105,14 +105,16 @@ def test_low_memory_begins_and_ends_by_two_limits() -> None:
 def test_a_camera_that_is_silent_or_recovering_is_lost_until_it_delivers() -> None:
     policy = DegradePolicy(SETTINGS)
 
-    def modes(delivers: bool, age_ms: float | None, reason: str = "") -> Condition:
-        return policy.update(0.0, WELL, CameraSigns(delivers, age_ms, reason))
+    def told(now_s: float, delivers: bool, age_ms: float | None, reason: str = "") -> Condition:
+        return policy.update(now_s, WELL, CameraSigns(delivers, age_ms, reason))
 
-    assert modes(False, None).modes == ()  # not begun
-    assert modes(True, 900).modes == ()
-    assert modes(True, 1100).why == "no frame for 1 s"
-    assert modes(False, 400, "unplugged").why == "no frame for 0 s: unplugged"
-    assert modes(True, 10, "unplugged").modes == ()
+    assert told(0, False, None).modes == ()  # not begun
+    assert told(1, True, 900).modes == ()
+    assert told(2, True, 1100).why == "no frame for 1 s"
+    assert told(3, False, 400, "unplugged").why == "no frame for 0 s: unplugged"
+    assert told(4, True, 10, "unplugged").modes == ("camera_lost",)  # one frame is not a camera
+    assert told(5, True, 1200).modes == told(6, True, 20).modes == ("camera_lost",)
+    assert told(8, True, 20).modes == ()
 
 
 # --- what is left to do ---------------------------------------------------------------------------------
