@@ -124,6 +124,12 @@ class Tolerance:
     limit: float
     measured: float
 
+    def share(self, error: float) -> float:
+        """How much of the tolerance an error takes: above 1 it is too large; infinite where none is allowed."""
+        if error == 0.0:
+            return 0.0
+        return error / self.limit if self.limit > 0.0 else math.inf
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -8,6 +8,7 @@ Run as a program it is that child: `python -m edge_runtime.provider_check BUNDLE
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import numpy as np
 from edge_runtime.bundle import GOLDEN, Bundle, open_bundle
 from edge_runtime.bundle_shapes import encoder_files
 from edge_runtime.encoders import Encoders, available_providers, nodes_by_provider
-from edge_runtime.errors import EdgeError, InferenceError
+from edge_runtime.errors import BundleInvalid, EdgeError, InferenceError
 from edge_runtime.golden import GoldenCase, read_golden
 from edge_runtime.golden_encoders import encoder_errors
 from edge_runtime.preprocess import preprocess_depth, preprocess_rgb
@@ -72,7 +73,14 @@ def _prove(bundle: Bundle, provider: str, timeout_s: float) -> ProviderVerdict:
     if child.returncode == 0:
         return ProviderVerdict(**json.loads(child.stdout.splitlines()[-1]))
     how = f"crashed with signal {-child.returncode}" if child.returncode < 0 else "failed"
-    return ProviderVerdict(provider, ok=False, detail=f"{how}: {child.last_words}")
+    missing = _missing_library(child.stderr)
+    return ProviderVerdict(provider, ok=False, detail=f"{how}: {f'{missing}; ' if missing else ''}{child.last_words}")
+
+
+def _missing_library(errors: str) -> str | None:
+    """What ONNX Runtime says in its own log alone when a provider's library cannot be loaded."""
+    found = re.search(r"Failed to load library \S+ with error: ([^\n\x1b]+)", errors)
+    return found.group(1).strip() if found else None
 
 
 # --- in the child ---------------------------------------------------------------------------------------
@@ -86,6 +94,8 @@ def try_provider(bundle: Bundle, provider: str) -> ProviderVerdict:
     """
     chain = fallbacks(provider, available_providers())
     cases = read_golden(bundle.file(GOLDEN))
+    if not cases:
+        raise BundleInvalid(f"{bundle.path / GOLDEN} holds no case; export the bundle again")
     ran = _where_nodes_ran(bundle, cases[0], provider, chain)
     with Encoders.open(bundle, providers=chain, falls_back=False) as encoders:
         errors = list(_errors(bundle, encoders, cases))
@@ -121,12 +131,15 @@ def _media(case: GoldenCase) -> int:
 
 
 def _errors(bundle: Bundle, encoders: Encoders, cases: Sequence[GoldenCase]) -> Iterator[tuple[str, float]]:
-    """Stage and error over tolerance, of every case."""
+    """Stage and error as a share of its tolerance, of every case."""
     for case in cases:
         for modality, views in _views(bundle, case).items():
             blocks = encoders.encode(modality, views)
             for stage, error in encoder_errors(encoders, bundle, case, modality, views, blocks).items():
-                yield stage, error / bundle.manifest.tolerances[stage].limit
+                tolerance = bundle.manifest.tolerances.get(stage)
+                if tolerance is None:
+                    raise BundleInvalid(f"the manifest of {bundle.path} states no tolerance for {stage}")
+                yield stage, tolerance.share(error)
 
 
 def _both(encoders: Encoders, views: dict[Modality, list[ViewTiles]]) -> Callable[[], object]:

@@ -187,8 +187,7 @@ def _pipeline(bundle: Bundle, tuning: Tuning, *, max_tiles: int | None) -> Pipel
 
 def _share(bundle: Bundle, stage: str, error: float) -> float:
     tolerance = bundle.manifest.tolerances.get(stage)
-    share = error / tolerance.limit if tolerance else 0.0
-    return min(share, 1e9)  # JSON has no infinity
+    return min(tolerance.share(error), 1e9) if tolerance else 0.0  # JSON has no infinity
 
 
 def _for_s(limit_s: float) -> Iterator[None]:

@@ -82,7 +82,9 @@ def tuned_by(bundle: Bundle) -> Path | None:
 
 def tuning_places(bundle: Bundle) -> tuple[Path, ...]:
     """Where the file may be, best first: beside the bundle's folder, so that no hashed folder changes."""
-    folder = bundle.path.resolve()
+    folder = bundle.path.absolute()  # a link keeps its own file: what it points to may be read-only, or change
+    if ".." in folder.parts:
+        folder = folder.resolve()
     beside = folder.with_name(f"{folder.name}.tuning.toml")
     cache = cache_folder()
     if cache is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import encoders as door
-from edge_runtime import provider_choice
+from edge_runtime import provider_check, provider_choice
 from edge_runtime.bundle import Bundle, open_bundle, shipped_bundle
 from edge_runtime.encoders import Encoders
 from edge_runtime.errors import BundleInvalid
@@ -18,6 +18,7 @@ from edge_runtime.manifest import Tolerance
 from edge_runtime.provider_check import ProviderVerdict, prove_providers, try_provider
 from edge_runtime.provider_choice import candidates, choose_provider, not_in_this_build, prove_choice
 from edge_runtime.providers import CPU, CUDA, OPENVINO, TENSORRT, configured, encoder_scheme, fallbacks
+from hardware.child import ChildResult
 
 GPU_BUILD = (TENSORRT, CUDA, CPU)
 TOWER = "rgb_tower.onnx"
@@ -145,6 +146,22 @@ def test_a_provider_that_cannot_run_fails_with_a_reason(bundle: Bundle, tmp_path
     (found,) = prove_providers(Bundle(tmp_path / "nothing", bundle.manifest), [CPU])
     assert not found.ok
     assert "no bundle" in found.detail
+
+
+def test_a_missing_library_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As onnxruntime-gpu 1.31.1 says it on a machine without CUDA; the session then opens without the provider."""
+    log = (
+        "2026-11-23 15:09:30.535 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] [ONNXRuntimeError] : "
+        "1 : FAIL : Failed to load library /x/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot "
+        "open shared object file: No such file or directory\n\x1b[m\nonnxruntime left CUDAExecutionProvider out"
+    )
+    monkeypatch.setattr(provider_check, "run_module", lambda *_, **__: ChildResult(1, "", log))
+    (found,) = prove_providers(bundle, [CUDA])
+    assert not found.ok
+    assert found.detail == (
+        "failed: libcublasLt.so.13: cannot open shared object file: No such file or directory; "
+        "onnxruntime left CUDAExecutionProvider out"
+    )
 
 
 # --- choice ---------------------------------------------------------------------------------------------

@@ -180,6 +180,13 @@ def test_no_time_left_means_nothing_is_run(bundle: Bundle) -> None:
 # --- answers, really ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("limit", "error", "share"), [(0.1, 0.05, 0.5), (0.1, 0.2, 2.0), (0.0, 0.0, 0.0), (0.0, 1e-9, float("inf"))]
+)
+def test_share_of_a_tolerance(limit: float, error: float, share: float) -> None:
+    assert Tolerance(limit, measured=0.0).share(error) == share
+
+
 def told(bundle: Bundle, candidates: Sequence[Tuning]) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
     tune_trial.answers(bundle, candidates, 1.0, lambda event, index, **values: lines.append({"event": event, **values}))

@@ -1,7 +1,6 @@
 """The file of `doctor --tune`: written beside the bundle, read where it was measured, ignored everywhere else."""
 
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,8 @@ FOUND = Tuning("CPUExecutionProvider", 1, False, 1, 2, 128, "q8_0")
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return open_bundle(Path(shutil.copytree(shipped_bundle(), tmp_path / "nano")))
+    (tmp_path / "nano").symlink_to(shipped_bundle())
+    return open_bundle(tmp_path / "nano")
 
 
 def test_what_is_written_is_read_and_the_bundle_stays_whole(bundle: Bundle, tmp_path: Path) -> None:
@@ -86,9 +86,14 @@ def test_a_file_with_nonsense_is_ignored_as_a_whole(
     assert tuned_by(bundle) is None
 
 
-def test_places_do_not_depend_on_where_one_stands(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(bundle.path)
-    assert tuning_places(Bundle(Path(), bundle.manifest)) == tuning_places(bundle)
+def test_places_do_not_depend_on_where_one_stands(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real/below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "real/below")
+    here, named = (tuning_places(Bundle(path, bundle.manifest)) for path in (Path(), tmp_path / "real/below"))
+    assert here == named
+    assert tuning_places(Bundle(Path(".."), bundle.manifest))[0] == tmp_path / "real.tuning.toml"
 
 
 def test_what_is_asked_for_wins() -> None:
