@@ -59,12 +59,14 @@ def _good(path: str) -> dict[str, Any]:
         return {"image_url": [png], "depth_url": [], "enable_depth": 0, "text": "the cup"}
     if path == "/v1/refer":
         return {"images": [png], "text": "the cup"}
+    if path == "/v1/target":
+        return {"do": "set", "text": "the cup"}
     return {"depth": png}
 
 
 # --- JSON that is none ----------------------------------------------------------------------------------------
 
-_PATHS = ("/query", "/v1/refer", "/v1/depth")
+_PATHS = ("/query", "/v1/refer", "/v1/depth", "/v1/target")
 _TEXTS: dict[str, bytes] = {
     "empty": b"",
     "white space": b" \n\t ",
@@ -125,6 +127,8 @@ _FINE = {
     ("/v1/refer", "annotate"): {"true"},
     ("/v1/depth", "px"): {"null"},
     ("/v1/depth", "picture"): {"true"},
+    ("/v1/target", "text"): {"words"},
+    ("/v1/target", "number"): {"number"},
 }
 _FIELDS = {
     "/query": ("image_url", "depth_url", "enable_depth", "text"),
@@ -139,6 +143,7 @@ _FIELDS = {
         "annotate",
     ),
     "/v1/depth": ("depth", "px", "picture"),
+    "/v1/target": ("do", "text", "number"),
 }
 
 

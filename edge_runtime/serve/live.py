@@ -10,6 +10,7 @@ Nothing here makes the loop wait: orders and lines are put down and picked up, p
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -39,6 +40,7 @@ from hardware.watchdog import Notifier
 log = logging.getLogger(__name__)
 
 STATE_EVERY_S: Final = 1.0
+SWITCH_S: Final = 0.0005
 _ALWAYS_CHANGING: Final = ("now_s", "frame_age_ms", "frames", "dropped", "answers", "answer_ms")
 
 
@@ -132,6 +134,8 @@ class LiveSide:
             self._on_end()
 
     def _run(self) -> None:
+        # A thread that parses a request gives the interpreter back after this; the loop takes it a dozen times a frame.
+        sys.setswitchinterval(SWITCH_S)
         cv2.setNumThreads(1)  # tracking needs little; more threads would wait for cores that the model uses
         config = self._config
         with contextlib.ExitStack() as stack:

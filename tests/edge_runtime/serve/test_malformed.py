@@ -13,7 +13,7 @@ from edge_runtime.serve.limits import ServeLimits
 from edge_runtime.serve.pictures import Files, check_files, views_of
 from edge_runtime.serve.refusals import Refusal
 from hardware.child import run_command
-from tests.edge_runtime.serve.conftest import Served
+from tests.edge_runtime.serve.conftest import Live, Served
 
 
 def sent(served: Served, every: int) -> Verdict:
@@ -28,6 +28,18 @@ def test_a_sample_of_the_corpus_is_refused(served: Served) -> None:
     verdict = sent(served, every=7)
     assert verdict.wrong == []
     assert served.thread.state == "ready"
+
+
+@pytest.mark.slow
+def test_orders_that_are_none_change_nothing(live: Live) -> None:
+    orders = [request for request in corpus() if request.path == "/v1/target"]
+    assert len(orders) >= 90
+    before = live.side.orders.asked
+    verdict = send_all("127.0.0.1", live.served.port, orders)
+    assert verdict.wrong == []
+    assert verdict.statuses[400] > 90
+    assert verdict.statuses[200] == 0
+    assert live.side.orders.asked == before
 
 
 @pytest.mark.slow
@@ -67,9 +79,13 @@ def test_fuzzing_for_some_seconds_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_no_disagreement_with_the_openapi_document(served: Served) -> None:
+@pytest.mark.parametrize("camera", [False, True], ids=["without a camera", "with a camera"])
+def test_schemathesis_finds_no_disagreement_with_the_openapi_document(
+    camera: bool, request: pytest.FixtureRequest
+) -> None:
     pytest.importorskip("schemathesis", reason="needs schemathesis")
     program = Path(sys.executable).with_name("schemathesis")
+    served = request.getfixturevalue("live").served if camera else request.getfixturevalue("served")
     # No generator writes pictures in base64, so bodies that fit the document may be refused.
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [
