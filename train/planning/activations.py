@@ -101,6 +101,19 @@ def head(shape: DecoderShape, learnt: int, numbers: Numbers, learns: bool) -> in
     return min(learnt, HEAD_ROWS) * shape.vocabulary * (2 * a + 4 + 4) + learns * table
 
 
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of a pass at its worst moment."""
+
+    kept: int  # between forward and backward
+    working: int  # what one layer, or the head, needs on top while it goes backward
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.kept + self.working
+
+
 def pass_bytes(
     shape: NetworkShape,
     work: Pass,
@@ -109,7 +122,7 @@ def pass_bytes(
     recomputed: bool,
     *,
     head_learns: bool = True,
-) -> int:
+) -> Activations:
     """Activations at the worst moment of a pass.
 
     Args:
@@ -135,7 +148,7 @@ def pass_bytes(
     ends = _widths(numbers)[1] * work.all_tokens * shape.decoder.width * 2  # spliced embeddings, last states
     peaks = [head(shape.decoder, work.learnt, numbers, head_learns), decoder.working(recomputed)]
     peaks += [tower.working(recomputed) for tower in towers]  # later, when less is kept: from above
-    return kept + ends + max(peaks)
+    return Activations(kept + ends, max(peaks))
 
 
 def _widths(numbers: Numbers) -> tuple[int, int]:

@@ -85,16 +85,16 @@ def gpu_memory(shape: NetworkShape, settings: Settings, work: Pass, *, gpus: int
     frozen = counts.frozen * (2 if half else 4) + counts.frozen_4bit * NF4_BYTES
     weights = (counts.learning * whole + frozen) * (share if zero == 3 else 1)
     gradients = counts.learning * whole * (share if zero >= 2 else 1)
-    activations = pass_bytes(
-        shape, work, numbers_of(settings, zero), _learns(settings), settings.gradient_checkpointing
-    )
+    recomputed, head_learns = settings.gradient_checkpointing, "llm" in settings.learn
+    numbers = numbers_of(settings, zero)
+    one_pass = pass_bytes(shape, work, numbers, _learns(settings), recomputed, head_learns=head_learns)
     return GpuMemory(
         weights=round(weights),
         gradients=round(gradients),
         optimizer=round(optimizer * (share if zero else 1)),
-        copies=2 * counts.learning if zero == 0 and half else 0,
+        copies=_copies(shape, counts, one_pass.working, recomputed) if zero == 0 and half else 0,
         exchange=_exchange(shape, counts, whole, half, gpus, zero),
-        activations=activations,
+        activations=one_pass.total,
         updating=round(4 * counts.learning * (share if zero else 1)),
     )
 
@@ -121,6 +121,19 @@ def _adapter_weights(shape: NetworkShape, settings: Settings) -> int:
     }
     sides = sum(a + b for part in settings.lora_parts if part in shape.parts for a, b in layers[part])
     return settings.lora_rank * sides
+
+
+def _copies(shape: NetworkShape, counts: Weights, working: int, recomputed: bool) -> int:
+    """What autocast's copies add to the worst moment.
+
+    All of them live at the end of a forward pass. Where layers are recomputed, only theirs of the layer at hand and the
+    projectors' live in the backward pass, beside what it works with: whichever moment is worse.
+    """
+    every = 2 * counts.learning
+    if not recomputed:
+        return every
+    at_hand = max(shape.decoder.layer_weights, shape.tower.layer_weights) + 2 * shape.projector.weights
+    return min(every, max(2 * at_hand, every - working))
 
 
 def _exchange(shape: NetworkShape, counts: Weights, whole: int, half: bool, gpus: int, zero: Zero) -> int:
