@@ -40,7 +40,7 @@ def ask(checkpoint: Checkpoint) -> tuple[str, torch.Tensor]:
     return said.text, said.greedy.logits
 
 
-def test_only_adapters_and_chosen_parts_learn(seeded_folder: Callable) -> None:
+def test_only_adapters_and_chosen_parts_learn(seeded_folder: Callable[[str], Path]) -> None:
     model = adapted(seeded_folder("dynamic")).model
     learning = [n for n, p in model.named_parameters() if p.requires_grad]
     assert all(".lora_" in n or n.startswith("mm_projector.") for n in learning)
@@ -48,7 +48,7 @@ def test_only_adapters_and_chosen_parts_learn(seeded_folder: Callable) -> None:
     assert len(lora_layers(model)) == 14
 
 
-def test_merging_is_pefts(seeded_folder: Callable) -> None:
+def test_merging_is_pefts(seeded_folder: Callable[[str], Path]) -> None:
     model = adapted(seeded_folder("dynamic")).model
     ours = merged_state(model, model.state_dict())
     plain = load_checkpoint(seeded_folder("dynamic")).model.state_dict()
@@ -63,7 +63,7 @@ def test_merging_is_pefts(seeded_folder: Callable) -> None:
 
 @pytest.mark.parametrize("more", [[], ["frozen_weights=nf4"]], ids=["lora", "qlora"])
 def test_a_merged_checkpoint_answers_as_the_unmerged_model(
-    seeded_folder: Callable, tmp_path: Path, more: list[str]
+    seeded_folder: Callable[[str], Path], tmp_path: Path, more: list[str]
 ) -> None:
     checkpoint = adapted(seeded_folder("dynamic"), *more)
     text, logits = ask(checkpoint)
@@ -75,7 +75,7 @@ def test_a_merged_checkpoint_answers_as_the_unmerged_model(
     torch.testing.assert_close(merged_logits, logits, rtol=1e-3, atol=5e-3)
 
 
-def test_four_bits_are_four_bits(seeded_folder: Callable) -> None:
+def test_four_bits_are_four_bits(seeded_folder: Callable[[str], Path]) -> None:
     model = adapted(seeded_folder("dynamic"), "frozen_weights=nf4").model
     small = [layer.base_layer.weight for layer in lora_layers(model)]
     assert {w.dtype for w in small} == {torch.uint8}

@@ -24,7 +24,7 @@ TOLD = {"max_steps": STEPS, "global_batch": 4, "save_steps": 20, "learning_rate"
 
 
 @pytest.fixture(scope="module")
-def alone(seeded_folder: Callable, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+def alone(seeded_folder: Callable[[str], Path], tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Losses of one process that was never stopped."""
     out = tmp_path_factory.mktemp("alone") / "run"
     finish(start(arguments("sft", seeded_folder("dynamic"), tree, out, per_device_batch=2, **TOLD)), 1500)
@@ -33,7 +33,7 @@ def alone(seeded_folder: Callable, tree: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize("sharding", ["none", "fully_shard"])
 def test_two_processes_learn_as_one(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, alone: list[float], sharding: str
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, alone: list[float], sharding: str
 ) -> None:
     words = arguments("sft", seeded_folder("dynamic"), tree, tmp_path, per_device_batch=1, sharding=sharding, **TOLD)
     finish(start(words, processes=2, port=free_port()), 1500)
@@ -52,7 +52,7 @@ def test_two_processes_learn_as_one(
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_and_started_again_it_learns_the_same(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, alone: list[float], seed: int
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, alone: list[float], seed: int
 ) -> None:
     words = arguments("sft", seeded_folder("dynamic"), tree, tmp_path, per_device_batch=2, **{**TOLD, "save_steps": 3})
     drawn = random.Random(seed)

@@ -20,7 +20,7 @@ TOLD: dict[str, Any] = {"max_steps": 16, "save_steps": 2, "per_device_batch": 2}
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # this process has one thread
 @pytest.mark.parametrize("seed", [0])
 def test_a_killed_run_goes_on_to_the_same_numbers(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, seed: int
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, seed: int
 ) -> None:
     base, whole, parts = seeded_folder("resize"), tmp_path / "whole", tmp_path / "parts"
     train("sft", base, tree, whole, **TOLD)

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
@@ -91,13 +90,13 @@ def test_fsdp_wraps_layers_that_exist() -> None:
     from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
     from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
-    config = yaml.safe_load((LAUNCH / "fsdp.yaml").read_text())["fsdp_config"]
+    config = load_config_from_file(str(LAUNCH / "fsdp.yaml")).fsdp_config
     names = {layer.__name__ for layer in (Qwen2DecoderLayer, SiglipEncoderLayer, Projector)}
     assert set(config["fsdp_transformer_layer_cls_to_wrap"].split(",")) == names
 
 
 def test_zero3_leaves_to_the_preset_what_is_its() -> None:
-    path = yaml.safe_load((LAUNCH / "zero3.yaml").read_text())["deepspeed_config"]["deepspeed_config_file"]
+    path = load_config_from_file(str(LAUNCH / "zero3.yaml")).deepspeed_config["deepspeed_config_file"]
     config = HfDeepSpeedConfig(json.loads((REPOSITORY / path).read_text()))
     assert config.is_zero3()
     by_preset = {key for key, value in config.config.items() if value == "auto"}

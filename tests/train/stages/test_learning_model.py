@@ -1,6 +1,7 @@
 """One pass over mixed sequences against `SpatialVLM.forward`; what learns and what does not."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from train.stages.presets import settings_of
 
 
 @pytest.fixture
-def checkpoint(seeded_folder: Callable, layout: str) -> Checkpoint:
+def checkpoint(seeded_folder: Callable[[str], Path], layout: str) -> Checkpoint:
     return load_checkpoint(seeded_folder(layout))
 
 
@@ -61,10 +62,11 @@ def test_every_weight_that_learns_has_a_gradient_even_without_depth(checkpoint: 
     without = [n for n, p in whole.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     if model.depth_projector is not None:
-        assert all(float(p.grad.abs().max()) == 0 for p in model.depth_projector.parameters())
+        gradients = [p.grad for p in model.depth_projector.parameters()]
+        assert all(g is not None and float(g.abs().max()) == 0 for g in gradients)
 
 
-def test_recomputing_changes_no_gradient(seeded_folder: Callable) -> None:
+def test_recomputing_changes_no_gradient(seeded_folder: Callable[[str], Path]) -> None:
     gradients = []
     for recompute in (False, True):
         checkpoint = load_checkpoint(seeded_folder("dynamic"))
@@ -76,19 +78,19 @@ def test_recomputing_changes_no_gradient(seeded_folder: Callable) -> None:
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
-def test_align_learns_the_depth_projector_alone(seeded_folder: Callable) -> None:
+def test_align_learns_the_depth_projector_alone(seeded_folder: Callable[[str], Path]) -> None:
     model = load_checkpoint(seeded_folder("dynamic")).model
     choose_what_learns(model, settings_of("align_nano", "align"))
     assert {name.split(".")[0] for name in learning_names(model)} == {"depth_projector"}
 
 
-def test_a_part_that_is_not_there_is_told(seeded_folder: Callable) -> None:
+def test_a_part_that_is_not_there_is_told(seeded_folder: Callable[[str], Path]) -> None:
     model = load_checkpoint(seeded_folder("rgb_only")).model
     with pytest.raises(ConfigError, match="no depth_projector; `train init-depth`"):
         choose_what_learns(model, settings_of("align_nano", "align"))
 
 
-def test_frozen_weights_go_to_16_bits_only_where_nothing_is_lost(seeded_folder: Callable) -> None:
+def test_frozen_weights_go_to_16_bits_only_where_nothing_is_lost(seeded_folder: Callable[[str], Path]) -> None:
     checkpoint = load_checkpoint(seeded_folder("dynamic"))
     choose_what_learns(checkpoint.model, settings_of("align_nano", "align"))
     before = {name: p.detach().clone() for name, p in checkpoint.model.named_parameters()}

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,11 +33,13 @@ def part_hashes(checkpoint: Path) -> dict[str, str]:
     return {part.name: hash_folder(part) for part in sorted(checkpoint.iterdir()) if part.is_dir()}
 
 
-def test_from_rgb_only_to_aligned(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
+def test_from_rgb_only_to_aligned(seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     report = run_init_depth(seeded_folder("rgb_only"), begun, projector="new", shared_tower=False, seed=3)
     checked(report, "train_init_depth")
     made, base = load_checkpoint(begun), load_checkpoint(seeded_folder("rgb_only"))
+    assert made.model.depth_projector is not None
+    assert made.model.depth_tower is not None
     assert {n: t.shape for n, t in made.model.depth_projector.state_dict().items()} == {
         n: t.shape for n, t in base.model.mm_projector.state_dict().items()
     }
@@ -53,7 +56,7 @@ def test_from_rgb_only_to_aligned(seeded_folder: Callable, tree: Path, tmp_path:
 
 
 def test_a_run_goes_on_where_it_was_and_is_finished_once(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = seeded_folder("resize")
     whole = train("sft", base, tree, tmp_path / "whole", max_steps=8, save_steps=3)
@@ -82,7 +85,9 @@ def test_a_run_goes_on_where_it_was_and_is_finished_once(
     assert whole["tokens"] == resumed["tokens"]
 
 
-def test_a_changed_run_is_refused_with_the_difference(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
+def test_a_changed_run_is_refused_with_the_difference(
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path
+) -> None:
     base, out = seeded_folder("resize"), tmp_path / "run"
     train("sft", base, tree, out, max_steps=1)
     with pytest.raises(ConfigError, match=r"settings\.learning_rate: 0\.0001 -> 0\.01"):
@@ -100,8 +105,8 @@ def test_a_changed_run_is_refused_with_the_difference(seeded_folder: Callable, t
 
 
 @pytest.mark.slow
-def test_adapters_and_eight_bits_go_on_alike(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
-    told = {
+def test_adapters_and_eight_bits_go_on_alike(seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path) -> None:
+    told: dict[str, Any] = {
         "learn": ["mm_projector"],
         "lora_rank": 4,
         "lora_dropout": 0.1,
@@ -124,7 +129,7 @@ def test_adapters_and_eight_bits_go_on_alike(seeded_folder: Callable, tree: Path
 
 
 @pytest.mark.slow
-def test_bfloat16_runs_where_there_is_no_gpu(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
+def test_bfloat16_runs_where_there_is_no_gpu(seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path) -> None:
     base = seeded_folder("resize")
     for precision in ("fp32", "bf16"):
         train("sft", base, tree, tmp_path / precision, max_steps=2, precision=precision, gradient_checkpointing=True)
@@ -134,7 +139,7 @@ def test_bfloat16_runs_where_there_is_no_gpu(seeded_folder: Callable, tree: Path
 # --- bad input ----------------------------------------------------------------------------------------
 
 
-def test_broken_samples_are_skipped_counted_and_listed(seeded_folder: Callable, tmp_path: Path) -> None:
+def test_broken_samples_are_skipped_counted_and_listed(seeded_folder: Callable[[str], Path], tmp_path: Path) -> None:
     root = write_tree(tmp_path / "data")
     (root / "3D/image/000.jpg").unlink()
     (root / "3D/image/001.jpg").write_bytes((root / "3D/image/001.jpg").read_bytes()[:100])
@@ -147,7 +152,7 @@ def test_broken_samples_are_skipped_counted_and_listed(seeded_folder: Callable, 
         assert told in reasons
 
 
-def test_an_answer_without_a_point_is_no_sample(seeded_folder: Callable, tmp_path: Path) -> None:
+def test_an_answer_without_a_point_is_no_sample(seeded_folder: Callable[[str], Path], tmp_path: Path) -> None:
     root, asked = tmp_path / "data", sample("a").turns[0].asked
     said = sample("a", [Turn(asked, "over there")])
     write_pictures(root / "3D", said)
@@ -156,7 +161,9 @@ def test_an_answer_without_a_point_is_no_sample(seeded_folder: Callable, tmp_pat
         train("sft", seeded_folder("resize"), root, tmp_path / "run", mixture="3D_choice_qa")
 
 
-def test_too_long_samples_are_replaced_or_end_the_run(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
+def test_too_long_samples_are_replaced_or_end_the_run(
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=r"in a row are too long.*max_tokens is 40"):
         train("sft", seeded_folder("resize"), tree, tmp_path / "run", max_tokens=40)
 
@@ -173,7 +180,13 @@ def test_too_long_samples_are_replaced_or_end_the_run(seeded_folder: Callable, t
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_written(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, variant: str, mixture: str, settings: dict, says: str
+    seeded_folder: Callable[[str], Path],
+    tree: Path,
+    tmp_path: Path,
+    variant: str,
+    mixture: str,
+    settings: dict[str, Any],
+    says: str,
 ) -> None:
     with pytest.raises((ConfigError, CheckpointError, DataError), match=says):
         train("sft", seeded_folder(variant), tree, tmp_path / "run", mixture=mixture, **settings)
@@ -181,7 +194,7 @@ def test_what_cannot_be_is_told_before_anything_is_written(
 
 
 def test_out_of_memory_names_the_knobs(
-    seeded_folder: Callable, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from train.stages.objective import NextToken
 
@@ -194,7 +207,9 @@ def test_out_of_memory_names_the_knobs(
     assert "4 sequences" in str(error.value)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(seeded_folder: Callable, tree: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run(
+    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path
+) -> None:
     checkpoint = load_checkpoint(seeded_folder("resize"))
     checkpoint.model.llm.model.norm.weight.data[0] = float("nan")
     save_checkpoint(checkpoint, tmp_path / "spoilt")

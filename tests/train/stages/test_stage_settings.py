@@ -1,6 +1,7 @@
 """Presets against the published numbers, overrides, and the arithmetic of batches."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_rates_are_those_of_transformers(total: int, ratio: float) -> None:
 
 
 def test_another_architecture_is_told_by_its_keys() -> None:
-    configs = {
+    configs: dict[str, dict[str, Any]] = {
         "config.json": {"image_aspect_ratio": "dynamic_s2"},
         "llm/config.json": {"hidden_size": 3584, "num_hidden_layers": 28},
         "vision_tower/config.json": {"hidden_size": 1152, "num_hidden_layers": 27, "image_size": 448},
