@@ -135,13 +135,17 @@ def _kill_parent(child: LoopChild, verdict: Verdict) -> Kill:
 
 
 def _judge_lines(child: LoopChild, verdict: Verdict) -> None:
-    """Every line whole, frames in order, and one line for a frame at most."""
+    """Every line whole, but for the last of a killed parent."""
     if child.broken[:-1] or (child.broken and not child.has_ended):
         verdict.broken_rules.append(f"{len(child.broken)} lines are no JSON: {child.broken[0][:80]!r}")
-    tracked = [line.record for line in child.lines if line.kind == "target"]
-    ids = [record["frame"]["id"] for record in tracked if not _is_stale(record)]
-    if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
-        verdict.broken_rules.append("frame ids of targets do not rise")
+    verdict.broken_rules += out_of_order([line.record for line in child.lines if line.kind == "target"])
+
+
+def out_of_order(targets: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong with the frame ids of target lines: they rise, and a frame is told of once."""
+    ids = [record["frame"]["id"] for record in targets if not _is_stale(record)]
+    wrong = [(earlier, later) for earlier, later in itertools.pairwise(ids) if later <= earlier]
+    return [f"a target of frame {later} came after one of frame {earlier}" for earlier, later in wrong]
 
 
 def _is_stale(record: dict[str, Any]) -> bool:

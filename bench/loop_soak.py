@@ -177,18 +177,25 @@ def _end(child: LoopChild, seen: Soak) -> None:
         seen.broken_rules.append("the last line is no summary")
 
 
+def grown(warm: Held, end: Held) -> list[str]:
+    """What is held at the end that was not held when it was warm, in words."""
+    found = []
+    if end.memory_mib > warm.memory_mib * (1 + GROWTH_ALLOWED):
+        found.append(f"memory grew from {warm.memory_mib:.1f} to {end.memory_mib:.1f} MiB")
+    if end.shared_mib > warm.shared_mib * 1.5:  # two rings may live for a moment while a camera is replaced
+        found.append(f"shared memory grew from {warm.shared_mib:.1f} to {end.shared_mib:.1f} MiB")
+    for name in ("threads", "files"):
+        before, after = getattr(warm, name), getattr(end, name)
+        if after > before:
+            found.append(f"{name} grew from {before} to {after}")
+    return found
+
+
 def _judge(child: LoopChild, seen: Soak, records: Path) -> None:
     warm, end = seen.warm_and_end()
     assert warm is not None
     assert end is not None
-    if end.memory_mib > warm.memory_mib * (1 + GROWTH_ALLOWED):
-        seen.broken_rules.append(f"memory grew from {warm.memory_mib:.1f} to {end.memory_mib:.1f} MiB")
-    for name in ("threads", "files"):
-        before, after = getattr(warm, name), getattr(end, name)
-        if after > before:
-            seen.broken_rules.append(f"{name} grew from {before} to {after}")
-    if end.shared_mib > warm.shared_mib * 1.5:  # two rings may live for a moment while a camera is replaced
-        seen.broken_rules.append(f"shared memory grew from {warm.shared_mib:.1f} to {end.shared_mib:.1f} MiB")
+    seen.broken_rules += grown(warm, end)
     if child.broken:
         seen.broken_rules.append(f"{len(child.broken)} lines are no JSON")
     written = sum(1 for _ in records.open(encoding="utf-8"))

@@ -133,9 +133,9 @@ class InferenceWorker:
         self._process.kill()
         try:
             self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:  # a driver holds it; nobody can end it, and nobody shall wait for it
+        except subprocess.TimeoutExpired:  # a driver holds it, or the machine is very busy; nobody shall wait for it
             log.error(  # noqa: TRY400 - the time-out says nothing more
-                "the inference worker %d cannot be killed and is left behind", self._process.pid
+                "the inference worker %d was killed and has not ended yet; it is left behind", self._process.pid
             )
         self._process = self._end = None
         self.state = "failed"
