@@ -76,6 +76,7 @@ class LiveRoutes:
         """
         live = self._live()
         of = _of(request.query_params.get("of", "rgb"))
+        await asyncio.sleep(live.shots.wait_s(of))
         shot = await self._intake.in_thread(lambda: live.shots.take(of))
         return Response(shot.jpeg, media_type="image/jpeg", headers=live.shots.headers(shot))
 

@@ -91,6 +91,12 @@ class Shots:
                 shot = kept.shot = _rgb_shot(frame, now_ns) if of == "rgb" else _depth_shot(frame, now_ns)
             return shot
 
+    def wait_s(self, of: Of) -> float:
+        """How long until there may be a newer picture; who asks without a pause waits for it, and so asks less."""
+        shot = self._kept[of].shot
+        age_ms = LEAST_PAUSE_MS[of] if shot is None else (self._clock_ns() - shot.made_ns) / 1e6
+        return max(0.0, LEAST_PAUSE_MS[of] - age_ms) / 1e3
+
     def headers(self, shot: Shot) -> dict[str, str]:
         """What goes with it now."""
         return shot.headers(self._clock_ns())

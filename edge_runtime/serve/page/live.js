@@ -53,11 +53,13 @@ export function hideLive() {
 /** Ask this from now on. */
 export async function askLive(text) {
   setBusy(true);
+  forgetAnswer("Asking…"); // before the order: its answer may come before the order's own reply
+  told = "";
   try {
     showAsked(await order({ do: "set", text }));
     complain(null);
-    say("said", "Asking…");
   } catch (error) {
+    say("said", "Not asked.");
     complain(error);
   } finally {
     setBusy(false);
@@ -95,11 +97,11 @@ function takeState(line) {
   const wasLost = state && isLost(state);
   const nowLost = line && isLost(line);
   for (const id of ["rgb-view", "depth-view"]) by(id).classList.toggle("lost", Boolean(nowLost || !line));
-  if (nowLost && !wasLost) say("said", "The camera is lost; the robot is looking for it.");
-  if (line && !nowLost && wasLost) say("said", "The camera is back.");
   if (nowLost || !line) forgetTarget();
+  if (nowLost && !wasLost) forgetAnswer("The camera is lost; the robot is looking for it.");
+  if (line && !nowLost && wasLost) say("said", "The camera is back.");
   if (line) {
-    showRate(line);
+    showRate(line, nowLost);
     if (line.current?.number !== state?.current?.number) forgetTarget();
     showAsked(line);
   }
@@ -113,8 +115,11 @@ function forgetTarget() {
   for (const view of [rgbView, depthView]) view.setMarks([]);
 }
 
-function showRate(line) {
-  if (!before || line.now_s - before.now_s > 0.9) {
+function showRate(line, nowLost) {
+  if (nowLost) {
+    by("rgb-facts").textContent = "";
+    before = null;
+  } else if (!before || line.now_s - before.now_s > 0.9) {
     const hz = before ? (line.frames - before.frames) / (line.now_s - before.now_s) : null;
     by("rgb-facts").textContent = hz === null ? "" : `${hz.toFixed(0)} frames a second`;
     before = line;
@@ -132,6 +137,7 @@ function takeTarget(line) {
 }
 
 function takeAnswer(line) {
+  if (state && isLost(state)) return; // about a frame from before
   const firstOfItsKind = !told.startsWith(`${line.instruction}:`);
   showAnswer(line);
   if (firstOfItsKind || !line.valid) say("said", found(line));

@@ -93,8 +93,13 @@ def test_verb_listens_answers_and_leaves_when_told(photo: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
-    [(["--host", "0.0.0.0"], 2, "--token-file"), (["--bundle", "/nowhere"], 3, "/nowhere")],
-    ids=["network without token", "no bundle"],
+    [
+        (["--host", "0.0.0.0"], 2, "--token-file"),
+        (["--bundle", "/nowhere"], 3, "/nowhere"),
+        (["--camera", "clip.mcap"], 2, "no live camera"),
+        pytest.param(["--camera", "software:/nowhere"], 4, "/nowhere", marks=pytest.mark.slow),
+    ],
+    ids=["network without token", "no bundle", "a recording as camera", "no camera"],
 )
 def test_verb_refuses_with_the_exit_codes_of_all_verbs(flags: list[str], status: int, said: str) -> None:
     command = [sys.executable, "-m", "edge_runtime.cli", "serve", "--port", "0", *flags]

@@ -232,6 +232,8 @@ def test_a_picture_is_made_once_a_frame_and_not_too_often() -> None:
     assert shots.take("rgb") is first
     newest[0] = frames[1]
     assert shots.take("rgb") is first, "too soon"
+    assert shots.wait_s("rgb") == LEAST_PAUSE_MS["rgb"] / 1e3
+    assert shots.wait_s("depth") == 0.0
     now_ns[0] += round(LEAST_PAUSE_MS["rgb"] * 1e6)
     assert shots.take("rgb").frame.id == 1
     assert shots.headers(first)["X-RoboRefer-Age-Ms"] == "50"

@@ -172,7 +172,9 @@ def test_a_person_sees_the_point_move_loses_the_camera_and_gets_it_back(
     page.wait_for_selector('#state[data-state="lost"]')
     assert page.inner_text("#state") == "camera lost"
     page.wait_for_selector("#rgb-view.lost")
-    assert page.locator("#rgb-view circle").count() == 0, "a place that is not known is not shown"
+    page.locator("#said", has_text="The camera is lost").wait_for()
+    for place in ("#rgb-view circle", "#points li"):
+        assert page.locator(place).count() == 0, "a place that is not known is not shown"
     live.unplugged.unlink()
     page.wait_for_selector('#state[data-state="ready"]')
     page.wait_for_selector("#rgb-view circle")
