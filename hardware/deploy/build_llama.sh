@@ -31,12 +31,14 @@ cure_for() { # MACHINE COMPILER_NAME COMPILER_VERSION
   fi
 }
 
-compiler_name=other
-if "$cxx" -dM -E -x c++ /dev/null 2>/dev/null | grep -q __clang__; then
-  compiler_name=Clang
-elif "$cxx" -dM -E -x c++ /dev/null 2>/dev/null | grep -q __GNUC__; then
-  compiler_name=GNU
-fi
+# Read whole before it is searched: `grep -q` at the end of a pipe leaves at its first find, and on a busy machine the
+# compiler before it then dies of SIGPIPE, which pipefail takes for "not found": no cure, and another key.
+macros="$("$cxx" -dM -E -x c++ /dev/null 2>/dev/null || true)"
+case "$macros" in
+  *__clang__*) compiler_name=Clang ;;
+  *__GNUC__*) compiler_name=GNU ;;
+  *) compiler_name=other ;;
+esac
 compiler_version="$("$cxx" -dumpfullversion -dumpversion 2>/dev/null | head -n 1)"
 flags="$(cure_for "$(uname -m)" "$compiler_name" "$compiler_version") ${LLAMA_CMAKE_ARGS:-}"
 

@@ -103,7 +103,8 @@ llama_version="$(sed -n 's/^llama-cpp-python==//p' "$checkout/constraints.txt")"
 
 say "1. system packages: a C++ compiler, Python's venv, the USB library that pyrealsense2 loads"
 run "$here/system_packages.sh" robot "$python"
-ldconfig -p 2>/dev/null | grep -qF libusb-1.0.so.0 || run apt-get install -y -q --no-install-recommends libusb-1.0-0
+[[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null)" == *libusb-1.0.so.0* ]] ||
+  run apt-get install -y -q --no-install-recommends libusb-1.0-0
 if [[ "$jetpack" != none ]]; then
   say "   and CUDA, cuDNN and TensorRT, which JetPack brings: nvcc has to be in /usr/local/cuda"
   [[ -x /usr/local/cuda/bin/nvcc ]] || run apt-get install -y -q nvidia-jetpack

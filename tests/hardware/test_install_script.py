@@ -1,6 +1,7 @@
 """install.sh as a dry run: what it would do on each board, with the pinned wheels, and nothing done."""
 
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -115,3 +116,34 @@ def test_help_is_the_head_of_the_script() -> None:
 def test_shellcheck_finds_nothing() -> None:
     done = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == ""
+
+
+# --- the build of llama.cpp ---------------------------------------------------------------------------
+
+COMPILER = """#!/bin/sh
+case "$*" in
+  *-dumpfullversion*) echo 12.2.0 ;;
+  *) echo '#define __GNUC__ 12'; seq 100000 ;; # more than a pipe holds
+esac
+"""
+PYTHON = """#!/bin/sh
+case "$*" in
+  *"pip wheel"*)
+    echo "$CMAKE_ARGS" >"$0.flags"
+    while [ "$1" != --wheel-dir ]; do shift; done
+    mkdir -p "$2" && touch "$2/llama.whl" ;;
+  *sys.prefix*) dirname "$0" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the cure is for a unit of x86-64")
+def test_an_old_gcc_gets_the_cure_however_much_it_says(tmp_path: Path) -> None:
+    for name, content in (("c++", COMPILER), ("python", PYTHON)):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "CXX": str(tmp_path / "c++"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [SCRIPT.with_name("build_llama.sh"), tmp_path / "python", "0.0.1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "-fno-tree-dse -fno-dse" in (tmp_path / "python.flags").read_text()
