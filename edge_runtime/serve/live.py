@@ -12,17 +12,19 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import cv2
 
 from edge_runtime.bundle import default_bundle
 from edge_runtime.config import RunConfig
+from edge_runtime.degrade import Condition
 from edge_runtime.errors import InferenceError
+from edge_runtime.live_health import live_health
 from edge_runtime.loop import LiveLoop, LoopSettings
 from edge_runtime.loop_asking import Asker, Model
-from edge_runtime.loop_records import LoopStatus, PacePolicy, full_pace
+from edge_runtime.loop_records import LoopStatus
 from edge_runtime.loop_signals import LoopSignals
 from edge_runtime.publish.frame_tap import FrameTap
 from edge_runtime.question_queue import QuestionQueue
@@ -51,8 +53,6 @@ class LiveSide:
         config: Camera, model, tracking, and the first questions.
         watchers: Most at a time.
         opener: Of the camera, `module:name`, called in the camera's process.
-        pace: Asked in every tick how hard to work.
-        chores: Called in every tick of the loop, besides ours; they must not wait.
         on_end: Called when the loop ends, whatever ended it.
 
     Raises:
@@ -66,13 +66,11 @@ class LiveSide:
         *,
         watchers: int,
         opener: str = OPENER,
-        pace: PacePolicy = full_pace,
-        chores: Sequence[Callable[[LiveLoop], None]] = (),
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         place = config.camera.base_from_camera
         self._base_from_camera = None if place is None else read_base_from_camera(place)
-        self._config, self._opener, self._pace, self._chores, self._on_end = config, opener, pace, chores, on_end
+        self._config, self._opener, self._on_end = config, opener, on_end
         self._model = _model_of(config)
         self._signals = LoopSignals()
         self._loaded = threading.Event()
@@ -140,6 +138,9 @@ class LiveSide:
         config = self._config
         with contextlib.ExitStack() as stack:
             systemd = stack.enter_context(Notifier(None))
+            self._health = stack.enter_context(
+                live_health(config.degrade, max_tiles=config.model.max_tiles, metrics=config.metrics)
+            )
             asker = stack.enter_context(Asker(self._model))
             self._loaded.set()
             self._camera = ProcessCamera(
@@ -175,8 +176,8 @@ class LiveSide:
             signals=self._signals,
             systemd=systemd,
             camera_health=lambda: camera.health,
-            pace=self._pace,
-            chores=[self.orders.obey, self.lent.take_turn, look, *self._chores],
+            pace=self._health.pace,
+            chores=[self._health.look, self.orders.obey, self.lent.take_turn, look],
         )
 
     def write(self, record: dict[str, Any]) -> None:
@@ -208,13 +209,19 @@ class LiveSide:
             "model": "ready" if status.model == "busy" else status.model,
             "frame_age_ms": None if status.frame_age_ms is None else round(status.frame_age_ms, 1),
             "tracking": status.is_tracking,
-            "turned_down": loop.pace.why,
+            "turned_down": _turned_down(self._health.condition),
             "max_tiles": loop.pace.max_tiles or self._model.max_tiles,
             **self.orders.asked,
             **{name: getattr(status, name) for name in ("frames", "dropped", "answers")},
             "answer_ms": None if status.answer_ms is None else round(status.answer_ms, 1),
             "watchers": len(self.watchers),
         }
+
+
+def _turned_down(condition: Condition) -> str:
+    """Why the loop works less hard. A lost camera has a field of its own, and why it is lost is for the log alone."""
+    told = zip(condition.modes, condition.reasons, strict=True)
+    return ", ".join(reason for mode, reason in told if mode != "camera_lost")
 
 
 def _model_of(config: RunConfig) -> Model:

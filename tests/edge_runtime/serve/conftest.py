@@ -16,6 +16,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from edge_runtime.config import CameraConfig, ModelConfig, RunConfig
+from edge_runtime.degrade import DegradeSettings
 from edge_runtime.serve.app import build_app
 from edge_runtime.serve.inference import InferenceThread
 from edge_runtime.serve.limits import ServeLimits
@@ -112,12 +113,13 @@ def guarded(nano_thread: InferenceThread) -> Iterator[Served]:
 
 
 @contextmanager
-def looking(unplugged: Path, *, token: str | None = None) -> Iterator[Live]:
+def looking(unplugged: Path, *, degrade: DegradeSettings = DegradeSettings()) -> Iterator[Live]:  # noqa: B008
     """A server in front of nano and of a camera that plays the demo clip."""
     config = RunConfig(
         model=ModelConfig(bundle=NANO, threads=1),
         camera=CameraConfig(source=f"{CLIP}?{unplugged}", recovery=RecoveryPolicy(backoff_s=(0.2,), budget=10**6)),
         ask=AskSettings(period_ms=600.0),
+        degrade=degrade,
     )
     side = LiveSide(config, watchers=LIMITS.watchers, opener=OPENER)
     thread = InferenceThread(
@@ -128,7 +130,7 @@ def looking(unplugged: Path, *, token: str | None = None) -> Iterator[Live]:
     try:
         wait_until(lambda: thread.state != "loading", limit_s=120)
         assert thread.state == "ready", side.failure or thread.failure
-        with listening(thread, token=token, live=side) as served:
+        with listening(thread, live=side) as served:
             yield Live(served, side, unplugged)
     finally:
         assert thread.stop()

@@ -15,11 +15,12 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from edge_runtime.degrade import DegradeSettings
 from edge_runtime.errors import ConfigError, DataError, DeviceError
 from edge_runtime.serve.client import EdgeClient
 from edge_runtime.serve.live_wire import PROTOCOL, TICKET_PREFIX, AnswerLine, StateLine, TargetLine, stream_schema
 from tests.conftest import REPOSITORY
-from tests.edge_runtime.serve.conftest import TOKEN, Live, Served, listening, png, wait_until
+from tests.edge_runtime.serve.conftest import TOKEN, Live, Served, listening, looking, png, wait_until
 from tests.edge_runtime.serve.test_inference import Gate, running
 
 SCHEMA = REPOSITORY / "docs" / "schema" / "serve_stream.json"
@@ -171,6 +172,15 @@ def test_a_camera_that_goes_is_told_and_comes_back_with_its_target(client: EdgeC
     back = until(client, is_tracking)
     assert back[-1].instruction == "Point to the blue cup."
     assert client.state().camera == "delivering"
+
+
+@pytest.mark.slow
+def test_a_board_that_has_to_do_with_less_is_told(tmp_path: Path) -> None:
+    never_enough = DegradeSettings(low_memory_mib=1e9, enough_memory_mib=2e9)
+    with looking(tmp_path / "unplugged", degrade=never_enough) as live, EdgeClient(live.served.url) as client:
+        state = until(client, lambda line: isinstance(line, StateLine) and bool(line.turned_down))[-1]
+        assert state.turned_down.startswith("low memory (")
+        assert state.max_tiles == 1
 
 
 # --- who may watch ----------------------------------------------------------------------------------------------

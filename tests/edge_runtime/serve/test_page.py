@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.degrade import DegradeSettings
 from edge_runtime.serve.page_files import load_page
 from hardware.geometry import read_intrinsics
-from tests.edge_runtime.serve.conftest import CLIP, TOKEN, Live, Served, listening
+from tests.edge_runtime.serve.conftest import CLIP, TOKEN, Live, Served, listening, looking
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -207,3 +208,14 @@ def test_the_live_page_works_behind_a_token_and_says_when_the_robot_is_gone(brow
     page.wait_for_selector('#state[data-state="unreachable"]')
     assert page.inner_text("#state") == "unreachable"
     page.wait_for_selector("#rgb-view.lost")
+
+
+@pytest.mark.slow
+def test_a_board_that_has_to_do_with_less_says_so_on_the_page(browser: Any, tmp_path: Path) -> None:
+    with looking(tmp_path / "unplugged", degrade=DegradeSettings(low_memory_mib=1e9, enough_memory_mib=2e9)) as live:
+        page = browser.new_page()
+        page.set_default_timeout(90_000)
+        page.goto(live.served.url)
+        page.wait_for_selector('#state[data-state="hot"]')
+        assert "low memory" in page.inner_text("#state")
+        assert page.inner_text("#tiles") == "1 per picture"
