@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -51,6 +52,14 @@ FORCED = list(range(5, 45))
 
 
 # --- positions and contexts ---------------------------------------------------------------------------
+
+
+def test_other_settings_are_used_from_the_next_question_on_and_change_no_number(gguf: Path) -> None:
+    with opened(gguf) as decoder:
+        usual = decoder.logits(PROMPT, FORCED)
+        decoder.use(replace(decoder.settings, n_ubatch=16, n_prefill_threads=2))
+        assert error_of_scale(decoder.logits(PROMPT, FORCED), usual) <= SAME
+        assert (decoder.settings.n_ubatch, decoder.settings.n_threads) == (16, 1)
 
 
 def test_embeddings_of_tokens_are_the_same_as_the_tokens(gguf: Path, decoder: Decoder) -> None:

@@ -40,3 +40,19 @@ def test_the_first_error_counts_and_the_second_lane_has_ended_by_then() -> None:
         lanes.both(lambda: "picture", lambda: failing("depth"))
     assert lanes.both(lambda: 1, lambda: 2) == (1, 2)
     lanes.close()
+
+
+def test_one_after_the_other_both_run_on_the_calling_thread() -> None:
+    lanes, order = Lanes(side_by_side=False), list[str]()
+
+    def noted(name: str) -> int:
+        order.append(name)
+        return threading.get_ident()
+
+    here = threading.get_ident()
+    assert lanes.both(lambda: noted("picture"), lambda: noted("depth")) == (here, here)
+    assert order == ["picture", "depth"]
+    with pytest.raises(ValueError, match="picture"):
+        lanes.both(lambda: failing("picture"), lambda: noted("never"))
+    assert order == ["picture", "depth"]
+    lanes.close()

@@ -165,8 +165,9 @@ def test_an_error_of_the_child_is_the_candidate_s_reason(bundle: Bundle) -> None
     assert found.reason == "failed: the bundle is gone"
 
 
+@pytest.mark.slow  # a busy machine takes seconds to start the child, which has to be heard before it is ended
 def test_a_child_that_hangs_is_ended_and_what_it_told_counts(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune_bench, "BUDGETS_S", dict.fromkeys(STEPS, 1.5))
+    monkeypatch.setattr(tune_bench, "BUDGETS_S", dict.fromkeys(STEPS, 8.0))
     first, second = bench(bundle).measure("encoders", with_threads(7, 1))
     assert first.median_ms("encode") == 7.0
     assert second.reason == "not tried: the time was over"
