@@ -81,6 +81,7 @@ def test_a_question_is_set_followed_in_every_frame_changed_and_cancelled(client:
     assert not any(isinstance(line, TargetLine) for line in states)
 
 
+@pytest.mark.slow
 def test_several_questions_take_turns(client: EdgeClient) -> None:
     client.set_target("Point to the blue cup.")
     assert [q.text for q in client.order("add", "Point to the yellow shoe.").waiting] == ["Point to the yellow shoe."]
