@@ -1,6 +1,7 @@
 """The commands that kill and soak the live loop, in short; and that their rules can be broken."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def target(frame_id: int, state: str = "tracking", age_ms: float = 20.0) -> dict
         ({"threads": 4, "memory_mib": 90.0}, []),
     ],
 )
-def test_what_grows_is_named(change: dict[str, float], said: list[str]) -> None:
+def test_what_grows_is_named(change: dict[str, Any], said: list[str]) -> None:
     assert grown(WARM, replace(WARM, **change)) == said
 
 

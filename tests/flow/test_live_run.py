@@ -234,7 +234,12 @@ def test_systemd_hears_ready_after_a_live_answer_and_is_fed_by_frames_only(tmp_p
         with LoopChild(["--config", str(config)], environment=environment) as loop:
             loop.wait_for(is_answer)
             said: list[str] = []
-            loop.wait_until(lambda: said.extend(heard()) or "WATCHDOG=1" in said)
+
+            def is_fed() -> bool:
+                said.extend(heard())
+                return "WATCHDOG=1" in said
+
+            loop.wait_until(is_fed)
             assert said.index("READY=1") < said.index("WATCHDOG=1")
             os.kill(loop.pid, signal.SIGSTOP)  # the loop itself stands still: nothing else may feed
             time.sleep(0.3)
