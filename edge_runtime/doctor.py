@@ -4,7 +4,6 @@ Nothing is believed because a library lists it: providers, llama.cpp and the cam
 process, because a bad build may crash or hang.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -17,6 +16,7 @@ from edge_runtime.native_check import decoder_verdict
 from edge_runtime.provider_check import ProviderVerdict
 from edge_runtime.provider_choice import ProviderChoice, not_in_this_build, prove_choice
 from edge_runtime.tuning import tuned_by
+from hardware.camera.devices import AttachedCamera, cameras_from_json, firmware_troubles
 from hardware.child import run_module
 from hardware.health import Trouble, facts, troubles
 from hardware.probe import Board, Memory, probe_board, probe_memory
@@ -90,8 +90,8 @@ def examine(bundle_path: Path) -> DoctorReport:
     absent = tuple(not_in_this_build(bundle, available_providers())) if bundle else ()
     encoders = Proof(ok=any(v.ok for v in providers), detail=f"{choice.name}: {choice.reason}")
     native = _prove_native(bundle)
-    camera = _prove_camera()
-    warnings = _warnings(board, memory, bundle, opened, providers, native, camera)
+    camera, attached = _prove_camera()
+    warnings = _warnings(board, memory, bundle, opened, providers, native, camera) + firmware_troubles(attached)
     return DoctorReport(
         board, facts(), memory, _libraries(), opened, providers, absent, encoders, native, camera,
         tuned_by(bundle) if bundle else None, tuple(warnings),
@@ -111,22 +111,22 @@ def _prove_native(bundle: Bundle | None) -> Proof:
     )
 
 
-def _prove_camera(timeout_s: float = 20.0) -> Proof:
+def _prove_camera(timeout_s: float = 20.0) -> tuple[Proof, list[AttachedCamera]]:
     """Ask the SDK for devices, in a child: loading it or enumerating USB can hang."""
     child = run_module("hardware.camera.devices", timeout_s=timeout_s)
     if child.timed_out:
-        return Proof(ok=False, detail=f"the RealSense SDK did not list devices within {timeout_s:g} s")
+        return Proof(ok=False, detail=f"the RealSense SDK did not list devices within {timeout_s:g} s"), []
     if child.returncode < 0:
-        return Proof(ok=False, detail=f"the RealSense SDK crashed with signal {-child.returncode}")
+        return Proof(ok=False, detail=f"the RealSense SDK crashed with signal {-child.returncode}"), []
     if child.returncode != 0:
-        return Proof(ok=False, detail=child.last_words)
+        return Proof(ok=False, detail=child.last_words), []
     try:
-        devices = json.loads(child.stdout)
+        cameras = cameras_from_json(child.stdout)
     except ValueError:
-        return Proof(ok=False, detail=f"the RealSense SDK answered {child.stdout!r:.80} when asked for devices")
-    if not devices:
-        return Proof(ok=False, detail="none connected (the RealSense SDK works)")
-    return Proof(ok=True, detail="; ".join(devices))
+        return Proof(ok=False, detail=f"the RealSense SDK answered {child.stdout!r:.80} when asked for devices"), []
+    if not cameras:
+        return Proof(ok=False, detail="none connected (the RealSense SDK works)"), []
+    return Proof(ok=True, detail="; ".join(map(str, cameras))), cameras
 
 
 def _libraries() -> dict[str, str]:
