@@ -28,7 +28,7 @@ MAIN_JOB = $(BIN)/roborefer-edge run --camera $(CLIP) --out runs/demo.png $(INST
 .PHONY: help demo demo-clip train-nano ship-nano test test-slow test-all check check-wheels check-service readme wheel clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(ROBOT) ## robot dependencies only, then the main job on the embedded default bundle
 	@mkdir -p runs
@@ -71,6 +71,9 @@ check-wheels: $(ROBOT) ## do the robot's dependencies have aarch64 wheels for Py
 
 check-service: $(WORKSTATION) ## boot, kill, hang, reload, uninstall: the service under a real systemd in a container (root)
 	$(BIN)/python -m pytest -m "not hardware" tests/flow/test_service_boot.py
+
+check-aarch64: $(WORKSTATION) ## refer and check on an emulated aarch64 board against this machine (network, half an hour)
+	$(BIN)/python -m tests.aarch64.check
 
 readme: $(WORKSTATION) ## bring the tree in README.md up to date with the disk
 	$(BIN)/python tests/contracts/readme_tree.py
