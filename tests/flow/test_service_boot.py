@@ -53,8 +53,8 @@ def journal(machine: Machine) -> str:
     return machine.run("journalctl", "-u", UNIT, "--no-pager", "-o", "cat")
 
 
-def restarted(machine: Machine, times: int) -> bool:
-    return machine.show(UNIT, "NRestarts") == str(times) and is_active(machine)
+def restarts(machine: Machine) -> int:
+    return int(machine.show(UNIT, "NRestarts"))
 
 
 def questions(machine: Machine) -> set[str]:
@@ -91,7 +91,7 @@ def test_it_is_ready_after_an_answer_on_a_live_frame(machine: Machine) -> None:
     lines = machine.shell(f"head -n 50 {ANSWERS}").splitlines()
     assert any(json.loads(line)["kind"] == "answer" and json.loads(line)["valid"] for line in lines)
     status = json.loads(machine.run(PROGRAM, "service", "status", "--json").splitlines()[-1])
-    assert (status["active"], status["enabled"], status["config"], status["restarts"]) == ("active", True, None, 0)
+    assert (status["active"], status["enabled"], status["config"]) == ("active", True, None)
     assert status["says"]
 
 
@@ -127,18 +127,24 @@ def test_another_program_asks_something_else(machine: Machine) -> None:
     machine.shell("usermod -aG roborefer nobody")
     order = json.dumps({"do": "set", "text": "the yellow shoe"})
     as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups")
-    machine.run(*as_nobody, PYTHON, "-c", SEND, order, QUESTIONS)
-    soon(machine, "an answer", lambda: "the yellow shoe" in questions(machine))
+
+    def answered() -> bool:
+        machine.run(*as_nobody, PYTHON, "-c", SEND, order, QUESTIONS)
+        return "the yellow shoe" in questions(machine)
+
+    soon(machine, "an answer", answered)
 
 
 def test_a_killed_process_is_started_again(machine: Machine) -> None:
+    before = restarts(machine)
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
-    soon(machine, "the restart", lambda: restarted(machine, 1))
+    soon(machine, "the restart", lambda: restarts(machine) > before and is_active(machine))
 
 
 def test_a_process_that_hangs_is_killed_and_started_again(machine: Machine) -> None:
+    before = restarts(machine)
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
-    soon(machine, "the restart", lambda: restarted(machine, 2))
+    soon(machine, "the restart", lambda: restarts(machine) > before and is_active(machine))
     assert "Watchdog timeout" in journal(machine)
 
 

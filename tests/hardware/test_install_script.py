@@ -143,7 +143,7 @@ def test_an_old_gcc_gets_the_cure_however_much_it_says(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "CXX": str(tmp_path / "c++"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [SCRIPT.with_name("build_llama.sh"), tmp_path / "python", "0.0.1"]
+    command = [str(SCRIPT.with_name("build_llama.sh")), str(tmp_path / "python"), "0.0.1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "-fno-tree-dse -fno-dse" in (tmp_path / "python.flags").read_text()
