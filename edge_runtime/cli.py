@@ -58,6 +58,21 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the native 
 CameraOption = Annotated[
     str, typer.Option("--camera", help="realsense, software[:FOLDER] (a clip as a camera), PATH.db3, PATH.bag, FOLDER.")
 ]
+SinkOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Where answers go, repeatable: jsonl[:PATH], udp:HOST:PORT, rerun[:HOST], mcap:PATH, ros2."),
+]
+AskEvery = Annotated[
+    float | None,
+    typer.Option(min=1.0, help="Ask so often while all is well (default 2000); 1: as often as the model answers."),
+]
+TargetHz = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Most target lines a second between answers; default: every frame; 0: none."),
+]
+QuestionsOption = Annotated[
+    Path | None, typer.Option(help="A unix socket for other programs that set, queue, change, cancel questions.")
+]
 
 
 @app.callback()
@@ -132,24 +147,13 @@ def run(
     bundle: BundleOption = None,
     max_tiles: MaxTiles = None,
     raw_prompt: RawPrompt = False,
-    sink: Annotated[
-        list[str] | None,
-        typer.Option(help="Where answers go, repeatable: jsonl[:PATH], udp:HOST:PORT, rerun[:HOST], mcap:PATH, ros2."),
-    ] = None,
+    sink: SinkOption = None,
     max_answers: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
     ] = None,
-    ask_every_ms: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Ask so often while all is well (default 2000); 1: as often as the model answers."),
-    ] = None,
-    target_hz: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Most target lines a second between answers; default: every frame; 0: none."),
-    ] = None,
-    questions: Annotated[
-        Path | None, typer.Option(help="A unix socket for other programs that set, queue, change, cancel questions.")
-    ] = None,
+    ask_every_ms: AskEvery = None,
+    target_hz: TargetHz = None,
+    questions: QuestionsOption = None,
     out: Annotated[
         Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
     ] = None,
