@@ -73,6 +73,23 @@ TargetHz = Annotated[
 QuestionsOption = Annotated[
     Path | None, typer.Option(help="A unix socket for other programs that set, queue, change, cancel questions.")
 ]
+RunTexts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT...", help="What to point at; several take turns. Default: the config's."),
+]
+LiveCamera = Annotated[
+    str | None,
+    typer.Option(help="realsense (default), software[:FOLDER] (a clip as a camera), PATH.db3, PATH.bag, FOLDER."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="TOML file with settings; flags win. Read again on SIGHUP (docs/robot-loop.md).")
+]
+MaxAnswers = Annotated[
+    int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
+]
+AnswersPicture = Annotated[
+    Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
+]
 
 
 @app.callback()
@@ -132,31 +149,19 @@ def refer(
 
 @app.command()
 def run(
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TEXT...", help="What to point at; several take turns. Default: the config's."),
-    ] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(help="realsense (default), software[:FOLDER] (a clip as a camera), PATH.db3, PATH.bag, FOLDER."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with settings; flags win. Read again on SIGHUP (docs/robot-loop.md).")
-    ] = None,
+    texts: RunTexts = None,
+    camera: LiveCamera = None,
+    config: ConfigOption = None,
     base_from_camera: BaseFromCamera = None,
     bundle: BundleOption = None,
     max_tiles: MaxTiles = None,
     raw_prompt: RawPrompt = False,
     sink: SinkOption = None,
-    max_answers: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many answers; default: when the camera ends.")
-    ] = None,
+    max_answers: MaxAnswers = None,
     ask_every_ms: AskEvery = None,
     target_hz: TargetHz = None,
     questions: QuestionsOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="At the end, write a picture of the newest answer to each TEXT.")
-    ] = None,
+    out: AnswersPicture = None,
     frame_timeout_ms: Annotated[
         int | None, typer.Option(min=1, help="A recording silent for so long is an error (default 5000).")
     ] = None,

@@ -151,10 +151,11 @@ def _cut(image: Image.Image, grid: Grid, tile_px: int) -> U8:
 def _normalise(tiles: U8, tile: TileSpec) -> F32:
     """uint8 [T, h, w, 3 or 1] to float32 [T, 3, h, w]: (u8 / 255 - mean) / std."""
     # One affine step per channel keeps the pass over memory single; it agrees with the two-step form to 1e-6.
-    scale = np.float32(1.0) / (np.float32(255.0) * np.asarray(tile.std, np.float32))
-    shift = np.asarray(tile.mean, np.float32) / np.asarray(tile.std, np.float32)
+    mean: F32 = np.asarray(tile.mean, np.float32)
+    std: F32 = np.asarray(tile.std, np.float32)
+    scale, shift = np.float32(1.0) / (np.float32(255.0) * std), mean / std
     count, height, width, _ = tiles.shape
-    planes = np.broadcast_to(tiles.transpose(0, 3, 1, 2), (count, 3, height, width)).astype(np.float32, order="C")
+    planes: F32 = np.broadcast_to(tiles.transpose(0, 3, 1, 2), (count, 3, height, width)).astype(np.float32, order="C")
     planes *= scale[:, None, None]
     planes -= shift[:, None, None]
     return planes

@@ -20,7 +20,8 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_camera_is_asked_by_our_own_code(marker: Path) -> None:
-    assert doctor._prove_camera().detail
+    proof, _ = doctor._prove_camera()
+    assert proof.detail
     assert not marker.exists()
 
 

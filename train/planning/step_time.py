@@ -64,7 +64,7 @@ def step_time(
     """
     flop = passes * pass_flop(shape, settings, work)
     used = 4 if settings.precision == "fp32" else 2
-    sent = 2 * (4 if zero in (0, 3) else used) * weights.learning
+    sent: float = 2 * (4 if zero in (0, 3) else used) * weights.learning
     if zero == 3:
         sent = passes * 2 * used * (weights.learning + weights.frozen) + 4 * weights.learning
     sent *= (gpus - 1) / gpus

@@ -50,7 +50,7 @@ def ask(maker: QuestionMaker, judged: Judged, rng: np.random.Generator) -> Asked
     wanted = {form: count for form, count in PER_FRAME.items() if form != "vacant_qa" or judged.table is not None}
     made = [FORMS[form](forms) for form, count in wanted.items() for _ in range(count)]
     made += [forms.fact() for _ in range(FACTS)]
-    tried = Counter(wanted)
+    tried: Counter[str] = Counter({str(form): count for form, count in wanted.items()})
     tried["reasoning_template_qa"] += FACTS
     said = {dialogue.asked: dialogue for dialogue in made if dialogue is not None}
     return Asked(tuple(said.values()), tried)

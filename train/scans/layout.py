@@ -178,7 +178,7 @@ def _check_same_view(k: F64, size: tuple[int, ...], depth_k: F64, depth_size: tu
         (m[0, 0] / w, m[1, 1] / h, (m[0, 2] + 0.5) / w, (m[1, 2] + 0.5) / h)
         for m, (h, w) in ((k, size), (depth_k, depth_size))
     ]
-    if np.abs(np.subtract(*views)).max() > MAX_VIEW_DIFFERENCE:
+    if np.abs(np.subtract(views[0], views[1])).max() > MAX_VIEW_DIFFERENCE:
         shown = " and ".join("fx {:.3f} fy {:.3f} cx {:.3f} cy {:.3f}".format(*view) for view in views)
         raise FrameFaulty("cameras_differ", f"picture and depth, in picture widths and heights: {shown}")
 

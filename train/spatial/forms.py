@@ -140,6 +140,7 @@ class FormMaker:
             return None
         thing, other = self._shuffled(named)[:2]
         phrase = self._maker.wording.phrase
+        anchors: tuple[str, ...]
         if self._rng.random() < 0.5:
             asked, metres = f"How far is {phrase(named[thing])} from the camera?", thing.camera_m
             relation, anchors = Relation.CAMERA_DISTANCE, ()

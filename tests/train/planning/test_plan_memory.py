@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.train.planning.measured import SMALL, inputs_of, peak_of_a_pass, shape_of, small_model
-from train.planning.activations import pass_bytes
+from train.planning.activations import Numbers, pass_bytes
 from train.planning.memory import Weights, gpu_memory, weights_of
 from train.planning.shapes import published
 from train.seeded import VARIANTS
@@ -19,7 +19,7 @@ TOLERANCE = 0.15
 
 @pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("numbers", ["fp32", *(pytest.param(n, marks=pytest.mark.slow) for n in ("autocast", "bf16"))])
-def test_activations_of_a_pass_are_as_measured(numbers: str, recomputed: bool) -> None:
+def test_activations_of_a_pass_are_as_measured(numbers: Numbers, recomputed: bool) -> None:
     model, shape = small_model()
     set_recomputing(model, recomputed)
     if numbers == "bf16":

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,6 +75,7 @@ class Changed:
     def depth(self, change) -> None:
         path = self.root / f"{self.time}.gt" / "depth.png"
         depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert depth is not None
         cv2.imwrite(str(path), change(depth.astype(np.float64)).astype(np.uint16))
 
     def judged(self):
@@ -114,7 +116,7 @@ def rows_of(changed: Changed, thing):
         ("out_of_view", {"position": [900.0, 0.0, 0.0]}),
     ],
 )
-def test_a_box_with_a_fault_is_counted_and_never_shown(changed: Changed, fault: str, values: dict) -> None:
+def test_a_box_with_a_fault_is_counted_and_never_shown(changed: Changed, fault: str, values: dict[str, Any]) -> None:
     thing, before = target(changed), changed.judged()
     changed.edit_world(thing.id, **values)
 

@@ -94,7 +94,7 @@ def test_every_step_and_point_of_the_files_is_on_a_thing_that_is_there(
         for step in parse_points(sample.turns[0].answered).steps:
             if step.kind != "Position":
                 continue
-            x, y = map(float, POINT.search(step.value).groups())
+            x, y = map(float, POINT.findall(step.value)[0])
             shown = truth.shown_at(x, y)
             assert shown is not None, sample.turns[0]
             thing = truth.graph.by_id(shown)
@@ -110,7 +110,7 @@ def test_two_views_point_at_one_thing(written: Written, samples: dict[str, list[
         frames = [Path(name).stem for name in sample.images]
         texts = (sample.turns[0].asked, sample.turns[0].answered)
         shown = [
-            truths[frame].shown_at(*map(float, POINT.search(text).groups()))
+            truths[frame].shown_at(*map(float, POINT.findall(text)[0]))
             for frame, text in zip(frames, texts, strict=True)
         ]
         assert shown[0] is not None

@@ -65,10 +65,6 @@ class Truth:
 def wrong(truth: Truth, dialogue: Dialogue, points) -> list[str]:
     """What is not true of a dialogue about one view; `points` are its answer's, shares of the picture."""
     found = [f"{c}: {truth.holds(c)}" for c in dialogue.claims if truth.holds(c) is not c.holds]
-    for mark, name in zip(dialogue.marks, dialogue.things, strict=False):
-        camera_px = mark.target_px
-        if camera_px is None:
-            found.append(f"mark {mark.letter} of {name}")
     question = dialogue.question
     if question is None:
         return found
