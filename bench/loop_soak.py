@@ -198,7 +198,8 @@ def _judge(child: LoopChild, seen: Soak, records: Path) -> None:
     seen.broken_rules += grown(warm, end)
     if child.broken:
         seen.broken_rules.append(f"{len(child.broken)} lines are no JSON")
-    written = sum(1 for _ in records.open(encoding="utf-8"))
+    with records.open(encoding="utf-8") as lines:
+        written = sum(1 for _ in lines)
     if seen.summary and written != seen.summary["targets"] + seen.summary["answers"]:
         seen.broken_rules.append(f"the file holds {written} records of what the summary counts")
 
