@@ -133,7 +133,7 @@ def test_weights_alone_in_int8_are_the_safe_form(parent: Bundle, static: Path, t
 def test_graphs_that_tensorrt_cannot_build_are_named(parent: Bundle, cpu_int8: Bundle) -> None:
     graph = Graph.read(cpu_int8.file(TOWER))
     assert "operator DynamicQuantizeLinear is not on the list" in objections(graph)
-    with pytest.raises(BundleInvalid, match=r"rgb_tower\.onnx is not for TensorRT: operator DynamicQuantizeLinear"):
+    with pytest.raises(BundleInvalid, match=r"rgb_tower\.onnx is not for TensorRT: .*operator MultiHeadAttention"):
         require(graph)
     fused = Graph.read(parent.file(TOWER))
     fused.add_domain("com.microsoft", 1)
