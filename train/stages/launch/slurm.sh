@@ -23,7 +23,7 @@ requeue() {
 }
 trap requeue TERM
 
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p) # reads to the end: pipefail minds a head that leaves
 export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-29500} NNODES=$SLURM_NNODES
 export NPROC=${NPROC:-${SLURM_GPUS_ON_NODE:-8}}
 # The path of this script below $SLURM_SUBMIT_DIR: sbatch runs a copy of it from elsewhere.
