@@ -34,8 +34,10 @@ def test_operations_are_as_torch_counts_them(recomputed: bool) -> None:
         (-LearningModel(model)(inputs).logprobs.sum()).backward()
     half = 2 * shape.decoder.layers * shape.decoder.width * work.sequences * work.tokens**2
     planned = pass_flop(shape, settings, work) + (4 if recomputed else 3) * half
-    # torch's own second pass ends at the last tensor that is needed; the plan stays above it.
-    assert planned == pytest.approx(counter.get_total_flops(), rel=0.1 if recomputed else 0.05)
+    counted = counter.get_total_flops()
+    # A second pass is planned whole; measured, it was 8 % less than that in all.
+    assert planned == pytest.approx(counted, rel=0.08 if recomputed else 0.05)
+    assert planned >= counted or not recomputed
 
 
 def test_frozen_parts_cost_less() -> None:
