@@ -1,28 +1,22 @@
 """What following costs while the model answers without a pause: `python -m bench.loop_cost --seconds 30`.
 
-The pictures of the shipped clip, 640x480, play to and fro at a camera's 30 frames a second through the SDK's software
-device. Bars: at least 30 frames a second told of (0.5 are left to rounding), with at most 0.3 s of processor time of
+The shipped clip, 640x480, plays to and fro at a camera's 30 frames a second through the SDK's software device
+(`--camera software`). Bars: at least 30 frames a second told of (0.5 are left to rounding), with at most 0.3 s of processor time of
 the loop's process per second. Exit status 6 if one is missed.
 """
 
 import argparse
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from bench.loop_child import LoopChild, cpu_s
 from bench.machine import machine_card
 from edge_runtime.errors import DeviceError
 from edge_runtime.terminal import say, say_json
-from hardware.camera.open import shipped_clip
 
-FPS: Final = 30.0
-START_S: Final = 60.0  # more of the clip than is measured: processes start, and the first answer has to come
 LEAST_HZ: Final = 29.5
 MOST_CPU_S: Final = 0.3
 
@@ -33,30 +27,7 @@ def measure(seconds: float, *, question: str, flags: Sequence[str] = ()) -> dict
     Raises:
         DeviceError: It does not.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        frames = round((seconds + START_S) * FPS)
-        clip = _to_and_fro(shipped_clip(), Path(folder) / "clip", fps=FPS, frames=frames)
-        return _measure(seconds, [question, "--camera", f"software:{clip}", "--ask-every-ms", "1", *flags])
-
-
-def _to_and_fro(clip: Path, out: Path, *, fps: float, frames: int) -> Path:
-    """A longer replay folder of a clip's pictures; the clip itself was taken at 12 frames a second."""
-    out.mkdir()
-    shutil.copyfile(clip / "intrinsics.json", out / "intrinsics.json")
-    for name in ("rgb", "depth"):
-        pictures = sorted((clip / name).iterdir())
-        there_and_back = [*pictures, *pictures[-2:0:-1]]
-        (out / name).mkdir()
-        for number in range(frames):
-            picture = there_and_back[number % len(there_and_back)]
-            (out / name / f"{number:06d}{picture.suffix}").symlink_to(picture.resolve())
-    lines = [f"{number},{number * 1e3 / fps}" for number in range(frames)]
-    (out / "timestamps.csv").write_text("\n".join(["index,t_ms", *lines]) + "\n", encoding="utf-8")
-    return out
-
-
-def _measure(seconds: float, arguments: Sequence[str]) -> dict[str, Any]:
-    with LoopChild(arguments) as child:
+    with LoopChild([question, "--camera", "software", "--ask-every-ms", "1", *flags]) as child:
         child.wait_for(lambda line: line.kind == "target" and line.record["state"] == "tracking")
         parts = {role: child.child(role) for role in ("camera", "worker")}
         pids = {"loop": child.pid, **{role: pid for role, pid in parts.items() if pid is not None}}

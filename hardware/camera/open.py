@@ -24,7 +24,7 @@ def open_camera(
 
     Args:
         spec: `realsense[:SERIAL]`, `software[:FOLDER]`, a .db3, .bag or .mcap file, a replay folder. `software` alone
-            plays the shipped clip round and round, as a camera that never ends.
+            plays the shipped clip to and fro 30 times a second, as a camera that never ends.
         realtime: play at the recorded pace, so that slow readers lose frames. The default is False for
             recordings, which then give every frame, and True for the software camera, which plays a live one.
         loop: start a replay folder again at its end.
@@ -120,6 +120,10 @@ def _folder(path: Path, *, realtime: bool, loop: bool) -> FrameSource:
 def _software(folder: str, settings: CameraSettings, *, realtime: bool, loop: bool) -> FrameSource:
     from hardware.camera.software import SoftwareSource
 
+    if realtime and not folder:
+        from hardware.camera.to_and_fro import ToAndFroSource
+
+        return SoftwareSource(ToAndFroSource(shipped_clip()), filters=settings.filters)
     place = Path(folder) if folder else shipped_clip()
     feed = _folder(place, realtime=realtime, loop=loop or not folder)
     return SoftwareSource(feed, filters=settings.filters)

@@ -20,6 +20,7 @@ from hardware.camera.realsense import RealSenseSource
 from hardware.camera.replay import open_recording
 from hardware.camera.software import SoftwareSource
 from hardware.camera.stream import StreamCamera
+from hardware.camera.to_and_fro import ToAndFroSource
 from hardware.errors import CameraError, CameraLost, CameraNotFound, CameraTimeout, FrameInvalid
 from hardware.frame import Frame
 from hardware.geometry import Extrinsics
@@ -69,6 +70,24 @@ def test_the_shipped_clip_needs_no_name_and_never_ends() -> None:
     np.testing.assert_array_equal(frames[rounds].rgb, frames[0].rgb)  # round and round
     assert not np.array_equal(frames[0].rgb, frames[1].rgb)
     assert all(np.diff([frame.t_device_ms for frame in frames]) > 0)
+
+
+def test_the_shipped_clip_is_a_camera_of_30_frames_a_second_that_never_jumps() -> None:
+    clip = play(shipped_clip())
+    with open_camera("software") as camera:
+        assert (camera.info.live, camera.info.fps) == (True, 30.0)
+        seen = [camera.read() for _ in range(2 * len(clip))]
+    assert np.diff([frame.t_device_ms for frame in seen]) == pytest.approx(np.diff([f.id for f in seen]) * 1000 / 30)
+    places = [next(i for i, was in enumerate(clip) if np.array_equal(was.rgb, frame.rgb)) for frame in seen]
+    steps = [b - a for a, b, frame in zip(places, places[1:], seen[1:], strict=False) if not frame.dropped]
+    assert {abs(step) for step in steps} == {1}
+
+
+def test_a_recording_too_long_to_be_held_does_not_play_to_and_fro(tmp_path: Path, clip: list[Frame]) -> None:
+    longer = [replace(frame, id=i, t_device_ms=i * 33.0) for i, frame in enumerate(clip * 6)]
+    folder = record(tmp_path / "clip", longer)
+    with pytest.raises(FrameInvalid, match="at most 64"):
+        ToAndFroSource(folder).open()
 
 
 def test_an_installation_without_the_clip_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def wait_until(true: Callable[[], object], *, limit_s: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nano_thread() -> Iterator[InferenceThread]:
     """The shipped bundle, loaded once."""
     thread = InferenceThread(
@@ -98,14 +98,14 @@ def nano_thread() -> Iterator[InferenceThread]:
     assert thread.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(nano_thread: InferenceThread) -> Iterator[Served]:
     """Open to this machine."""
     with listening(nano_thread) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded(nano_thread: InferenceThread) -> Iterator[Served]:
     """The same model behind a token."""
     with listening(nano_thread, token=TOKEN) as found:
@@ -137,20 +137,20 @@ def looking(unplugged: Path, *, degrade: DegradeSettings = DegradeSettings()) ->
         assert side.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Open to this machine, with a camera."""
     with looking(tmp_path_factory.mktemp("camera") / "unplugged") as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def photo() -> Path:
     """A frame of the demo clip, 640x480 JPEG."""
     return CLIP / "rgb" / "000000.jpg"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def depth_file() -> Path:
     """Its depth, 16-bit PNG in counts of the clip's unit."""
     return CLIP / "depth" / "000000.png"
