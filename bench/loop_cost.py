@@ -1,8 +1,8 @@
 """What following costs while the model answers without a pause: `python -m bench.loop_cost --seconds 30`.
 
 The shipped clip, 640x480, plays to and fro at a camera's 30 frames a second through the SDK's software device
-(`--camera software`). Bars: at least 30 frames a second told of (0.5 are left to rounding), with at most 0.3 s of processor time of
-the loop's process per second. Exit status 6 if one is missed.
+(`--camera software`). Bars: at least 30 frames a second told of (0.5 are left to rounding), with at most 0.3 s of
+processor time of the loop's process per second. Exit status 6 if one is missed.
 """
 
 import argparse

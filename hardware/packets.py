@@ -3,15 +3,18 @@
 Packets keep their borders (SOCK_SEQPACKET), and either end sees at once that the other is gone.
 """
 
+import ctypes
 import json
 import os
 import select
+import signal
 import socket
 import threading
 from typing import Any, Final
 
 MAX_PACKET: Final = 65_536
 ORPHANED: Final = 3  # exit code of a process that was left alone
+PR_SET_PDEATHSIG: Final = 1  # prctl(2): the signal to get when the parent's thread ends
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
@@ -49,7 +52,11 @@ def receive(end: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def leave_with(end: socket.socket) -> None:
-    """From now on end this process when the other end closes, even while the main thread hangs in native code."""
+    """From now on end this process when the other end closes, even while the main thread hangs in native code.
+
+    The kernel also kills it when the thread that started it ends, so that a stopped process (SIGSTOP) goes as well.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     threading.Thread(target=_leave_with, args=(end,), name="leave-with-parent", daemon=True).start()
 
 

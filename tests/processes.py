@@ -1,5 +1,7 @@
 """What tests of processes share: whether one is gone, and that it goes with its parent."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,16 +20,19 @@ def gone(pid: int) -> bool:
         return True
 
 
-def assert_goes_with_its_parent(script: str) -> None:
+def assert_goes_with_its_parent(script: str, *, stopped: bool = False) -> None:
     """Run a script that prints the pid of a process it started, kill the script, and see that process end.
 
     Args:
         script: Python; waits after it has printed.
+        stopped: The process gets a SIGSTOP before its parent is killed.
     """
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert not gone(pid)
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)
     parent.kill()
     parent.wait()
     parent.stdout.close()

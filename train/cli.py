@@ -15,7 +15,7 @@ import typer
 from edge_runtime.errors import ConfigError
 from train.planning.verb import plan
 from train.scans.verb import scans
-from train.stages.verbs import align, init_depth, sft
+from train.stages.verbs import align, init_depth, rft, sft
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -161,6 +161,7 @@ app.command()(plan)
 app.command("init-depth")(init_depth)
 app.command()(align)
 app.command()(sft)
+app.command()(rft)
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...]) -> None:

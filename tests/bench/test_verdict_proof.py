@@ -31,6 +31,7 @@ def tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     return {tensor.name: np.array(tensor.data, np.float32) for tensor in reader.tensors}
 
 
+@pytest.mark.slow  # exports a tiny bundle
 def test_noise_is_as_large_as_it_says_and_on_matrices_only(parent: Bundle, tmp_path: Path) -> None:
     write_noisy(parent, tmp_path / "noisy", spread=0.05)
     noisy = open_bundle(tmp_path / "noisy", full_hash=True)

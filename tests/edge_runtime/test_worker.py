@@ -132,9 +132,10 @@ def test_leaving_in_the_middle_of_an_answer_takes_two_seconds_at_most(view: View
     assert gone(pid)
 
 
-def test_it_does_not_outlive_a_killed_parent() -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_does_not_outlive_a_killed_parent(stopped: bool) -> None:
     script = (
         "import time\nfrom edge_runtime.bundle import default_bundle\nfrom edge_runtime.worker import InferenceWorker\n"
         "with InferenceWorker(default_bundle()) as worker:\n    print(worker.pid, flush=True)\n    time.sleep(600)\n"
     )
-    assert_goes_with_its_parent(script)
+    assert_goes_with_its_parent(script, stopped=stopped)

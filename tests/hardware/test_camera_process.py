@@ -144,14 +144,15 @@ def test_a_camera_that_never_comes_back_ends_in_an_error(folder: Path) -> None:
 # --- faults around it -----------------------------------------------------------------------------------
 
 
-def test_it_does_not_outlive_a_killed_parent(folder: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_does_not_outlive_a_killed_parent(folder: Path, stopped: bool) -> None:
     """Not even when it hangs in its driver."""
     script = (
         "import sys, time\nfrom hardware.camera.process import ProcessCamera\n"
         f"camera = ProcessCamera({str(folder)!r} + '?freeze@4', opener={OPENER!r})\n"
         "with camera:\n    print(camera.health.pid, flush=True)\n    time.sleep(600)\n"
     )
-    assert_goes_with_its_parent(script)
+    assert_goes_with_its_parent(script, stopped=stopped)
 
 
 def test_closing_takes_two_seconds_at_most_while_the_driver_hangs(folder: Path) -> None:

@@ -83,6 +83,7 @@ def test_encoders_are_made_once(
     assert sorted(made) == sorted(set(made))
 
 
+@pytest.mark.slow
 def test_when_none_keeps_them_the_nearest_is_named(parent: Bundle, clip: Path, tmp_path: Path, tries: Any) -> None:
     tries(lambda name: 9.5 if name == "auto-int8-dynamic-Q4_0" else 30.0)
     limits = Limits(mib(parent, 0.65), 8.0)

@@ -34,6 +34,7 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
     return bundle
 
 
+@pytest.mark.slow
 def test_fewer_tiles_ask_the_parent_again(variant: Callable[[str], Bundle], clip: Path, tmp_path: Path) -> None:
     parent = variant("dynamic")
     made = quantize_bundle(parent.path, tmp_path / "out", JETSON, calibration=CalibrationRequest(clip, count=4)).bundle

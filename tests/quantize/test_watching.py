@@ -216,6 +216,7 @@ def test_every_decoder_type_passes_check(parent: Bundle, tmp_path: Path, kind: s
     assert layers == {main}
 
 
+@pytest.mark.slow
 def test_gptq_bundles_are_the_same_each_time(parent: Bundle, clip: Path, tmp_path: Path) -> None:
     request = CalibrationRequest(clip, count=4)
     made = [

@@ -23,6 +23,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_in_another_process(seeded_folder: Callable[[str], Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "train.seeded", str(tmp_path / "out"), "--variant", "dynamic_s2", "--seed", "0"]
     repository = Path(__file__).resolve().parents[2]

@@ -8,7 +8,10 @@ init_depth.py            an RGB-only checkpoint given what depth needs
 conversation.py          sample -> token ids, labels, tiles, through the robot's own stages
 collate.py, examples.py  passes of mixed RGB and RGB-D sequences; who learns from what at which step
 source.py                a mixture of data sets as the steps of a run
+lessons.py               which source and which objective a stage has
 network.py               one pass -> log-probability of every learnt token
+side_by_side.py, drawing.py  several answers to one prompt: in one sequence, and drawn from the model
+rft/                     the third stage: questions, rewards, groups
 objective.py             what a stage makes of that
 learning.py, adapters.py what learns; LoRA and 4 bits; merged again
 engine.py                processes together: accelerate, fully_shard

@@ -1,4 +1,4 @@
-"""What `train init-depth`, `train align` and `train sft` do with their flags, and what they report."""
+"""What `train init-depth`, `train align`, `train sft` and `train rft` do with their flags, and what they report."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ from train.stages.engine import Engine
 from train.stages.init_depth import ProjectorStart, with_depth
 from train.stages.keeping import Keeper, learning_of
 from train.stages.learning import choose_what_learns, hold_frozen_in_16_bits, make_optimizer, set_recomputing
+from train.stages.lessons import Lesson, open_lesson
 from train.stages.network import LearningModel
-from train.stages.objective import NextToken
 from train.stages.presets import check_architecture
 from train.stages.run_folder import SKIPPED, RunFolder
 from train.stages.schedule import Schedule
 from train.stages.settings import Settings
-from train.stages.source import DataAsked, MixtureSource, identity_of, open_examples
+from train.stages.source import DataAsked
 from train.stages.trainer import Step, Trainer
 
 JSON = dict[str, Any]
@@ -105,10 +105,11 @@ def show_stage(report: JSON) -> str:
     """The report of a stage for a person."""
     if report["steps"] == report["resumed_from"]:
         return f"{report['out']} is finished: {report['steps']} steps were done before"
-    first, last = report["loss_first"], report["loss_last"]
+    told = "loss" if report["reward_first"] is None else "reward"
+    first, last = report[f"{told}_first"], report[f"{told}_last"]
     return (
         f"{report['steps'] - report['resumed_from']} steps in {report['seconds']:.0f} s on {report['processes']} "
-        f"processes, loss {first:.3f} -> {last:.3f}, {report['skipped']} samples skipped\n"
+        f"processes, {told} {first:.3f} -> {last:.3f}, {report['skipped']} samples skipped\n"
         f"checkpoint {report['out']}, {report['learning']} weights learnt"
     )
 
@@ -118,23 +119,21 @@ def _train(order: StageOrder, engine: Engine) -> JSON:
     checkpoint = load_checkpoint(order.checkpoint)
     run = RunFolder(order.out, keep=settings.keep_checkpoints)
     with engine.main_first():
-        examples = open_examples(order.data, checkpoint, settings, order.out / SKIPPED)
-    arithmetic = plan_steps(settings, engine.processes, len(examples))
-    data = identity_of(examples, order.data)
-    done = engine.from_main(run.begin(_identity(order, checkpoint, data)) if engine.is_main else None)
-    source = MixtureSource(examples, arithmetic, engine)
-    trainer, learning = _trainer(checkpoint, engine, run, source, arithmetic)
+        lesson = open_lesson(order.data, checkpoint, engine, order.out / SKIPPED)
+    arithmetic = plan_steps(settings, engine.processes, lesson.samples)
+    done = engine.from_main(run.begin(_identity(order, checkpoint, lesson.identity)) if engine.is_main else None)
+    trainer, learning = _trainer(checkpoint, engine, run, lesson, arithmetic)
     if done < arithmetic.total_steps or not run.finished:
         if done:
             trainer.keeper.load(done)
-        engine.track(order.wandb or "train", settings.__dict__)
+        engine.track(order.wandb or "train", settings.in_use)
         with _progress(engine, arithmetic, done) as on_step:
             trainer.run(done, on_step)
     return _report(order, run, engine, arithmetic, done, learning, time.monotonic() - started)
 
 
 def _trainer(
-    checkpoint: Checkpoint, engine: Engine, run: RunFolder, source: MixtureSource, arithmetic: Arithmetic
+    checkpoint: Checkpoint, engine: Engine, run: RunFolder, lesson: Lesson, arithmetic: Arithmetic
 ) -> tuple[Trainer, int]:
     """The trainer, and how many weights learn."""
     settings, model = engine.settings, checkpoint.model
@@ -148,7 +147,7 @@ def _trainer(
     schedule = Schedule(
         settings.learning_rate, arithmetic.total_steps, warmup_steps(arithmetic.total_steps, settings.warmup_ratio)
     )
-    return Trainer(engine, NextToken(), source, schedule, keeper, run), learning
+    return Trainer(engine, lesson.objective, lesson.source(arithmetic), schedule, keeper, run), learning
 
 
 def _identity(order: StageOrder, checkpoint: Checkpoint, data: Mapping[str, Any]) -> JSON:
@@ -175,7 +174,9 @@ def _report(
         "learning": learning,
         "loss_first": records[0]["loss"] if records else None,
         "loss_last": records[-1]["loss"] if records else None,
-        "tokens": round(sum(record["weight"] for record in records)),
+        "reward_first": records[0].get("reward") if records else None,
+        "reward_last": records[-1].get("reward") if records else None,
+        "tokens": round(sum(record["weight"] * record.get("answer_tokens", 1) for record in records)),
         "skipped": len(set(skipped.read_text(encoding="utf-8").splitlines())) if skipped.is_file() else 0,
         "seconds": round(seconds, 2),
     }
@@ -208,12 +209,18 @@ def _progress(engine: Engine, arithmetic: Arithmetic, done: int) -> Iterator[Cal
 
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=arithmetic.total_steps, completed=done)
-        yield lambda step: bar.update(task, completed=step.step, description=f"loss {step.loss:.3f}")
+        yield lambda step: bar.update(task, completed=step.step, description=_told(step))
 
 
 def _line(step: Step, arithmetic: Arithmetic, every: int) -> None:
     if step.step % every == 0 or step.step == arithmetic.total_steps:
         sys.stderr.write(
-            f"step {step.step}/{arithmetic.total_steps}  loss {step.loss:.4f}  norm {step.norm:.3f}  "
+            f"step {step.step}/{arithmetic.total_steps}  {_told(step)}  norm {step.norm:.3f}  "
             f"rate {step.rate:.2e}  {step.seconds:.2f} s\n"
         )
+
+
+def _told(step: Step) -> str:
+    """The loss; of a stage that draws answers, what says more."""
+    figures = step.figures
+    return f"reward {figures['reward']:.3f}  kl {figures['kl']:.4f}" if "reward" in figures else f"loss {step.loss:.4f}"

@@ -10,7 +10,7 @@ Not run by us: accelerate's own FSDP and DeepSpeed, which need GPUs.
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,11 @@ class Engine:
             return float(value)
         number = torch.tensor(value, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         return float(self._accelerator.reduce(number.to(self.device), "sum"))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of passes, for models that were not taken."""
+        context: AbstractContextManager[None] = self._accelerator.autocast()
+        return context
 
     def to_device(self, inputs: Inputs) -> Inputs:
         """The tensors of a pass where the model is."""

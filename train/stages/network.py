@@ -17,6 +17,8 @@ from edge_runtime.records import Modality
 from train.model.multiscale import TileGrid
 from train.model.vlm import IGNORED_LABEL, MediaTiles, SpatialVLM
 from train.stages.collate import Inputs, media_of
+from train.stages.drawing import answering, draw_answers
+from train.stages.side_by_side import positions_of, reading_mask, spread_segments
 
 # Rows of logits at a time: 512 x 152k x 4 bytes are 300 MB.
 _HEAD_ROWS = 512
@@ -43,12 +45,19 @@ class LearningModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, inputs: Inputs) -> TokenLogProbs:
+    def forward(self, inputs: Inputs) -> "TokenLogProbs | Tensor":
         """One pass.
+
+        Returns:
+            Log-probabilities; where `draws` are given, answers drawn to the prompts (see `drawing.py`). Both go this
+            way, because processes that share weights gather them in a pass only.
 
         Raises:
             ValueError: Pictures and media tokens do not match in number.
         """
+        if "draws" in inputs:
+            with answering(self):
+                return self._draw(inputs)
         images, depths = media_of(inputs, "image"), media_of(inputs, "depth")
         image_blocks, depth_blocks = self._blocks("image", images), self._blocks("depth", depths)
         spliced = self.model.splice(
@@ -57,11 +66,22 @@ class LearningModel(nn.Module):
         embeds = spliced.embeds
         if depths is None and self.model.depth_projector is not None:
             embeds = embeds + self._unused_depth(inputs)
-        hidden = self.model.llm.model(
-            inputs_embeds=embeds, attention_mask=spliced.attention_mask, use_cache=False
-        ).last_hidden_state  # [B, L, D]
+        reading: dict[str, Tensor | None] = {"attention_mask": spliced.attention_mask}
+        if "segments" in inputs:
+            segments = spread_segments(
+                inputs["segments"], inputs["attention_mask"], spliced.attention_mask, embeds.shape[1]
+            )
+            reading = {"attention_mask": reading_mask(segments, embeds.dtype), "position_ids": positions_of(segments)}
+        hidden = self.model.llm.model(inputs_embeds=embeds, use_cache=False, **reading).last_hidden_state  # [B, L, D]
         assert spliced.labels is not None
         return _token_logprobs(hidden, spliced.labels, self.model.llm.lm_head)
+
+    def _draw(self, inputs: Inputs) -> Tensor:
+        """Answers [B, G, T] to prompts."""
+        images = self._blocks("image", media_of(inputs, "image"))
+        depths = self._blocks("depth", media_of(inputs, "depth"))
+        spliced = self.model.splice(inputs["input_ids"], images, depths, inputs["attention_mask"])
+        return draw_answers(self.model.llm, spliced.embeds, spliced.attention_mask, inputs["draws"], inputs["stop_ids"])
 
     def _blocks(self, modality: Modality, media: MediaTiles | None) -> list[Tensor]:
         """Blocks of all pictures; activations of a tower that does not learn are not kept."""

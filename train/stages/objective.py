@@ -1,6 +1,6 @@
 """What a stage makes of a pass: a number to bring down. The trainer knows no more than this of any stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -20,6 +20,9 @@ class Objective(Protocol):
     def loss(self, run: Run, inputs: Inputs) -> Tensor:
         """The sum, a scalar, of one pass."""
 
+    def figures(self) -> Mapping[str, float]:
+        """Sums of what else is to be logged of this step's passes; the names are the same on every process."""
+
 
 class NextToken:
     """Cross entropy of the answers' tokens, each counting alike."""
@@ -31,3 +34,7 @@ class NextToken:
     def loss(self, run: Run, inputs: Inputs) -> Tensor:
         """Minus the sum of their log-probabilities."""
         return -run(inputs).logprobs.sum()
+
+    def figures(self) -> Mapping[str, float]:
+        """Nothing beside the loss."""
+        return {}

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
 def show(settings: Settings) -> str:
     """Settings as TOML, in the order of their definition."""
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in asdict(settings).items())
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.in_use.items())
 
 
 def show_sharing(settings: Settings, counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)) -> str:

@@ -1,17 +1,19 @@
 """What one training run is told: every number of a stage, checked; where numbers come from is `presets.py`."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from edge_runtime.errors import ConfigError
 from train.model.config import PARTS
 
-Stage = Literal["align", "sft"]
+Stage = Literal["align", "sft", "rft"]
 Precision = Literal["bf16", "fp32"]
 OptimizerName = Literal["adamw", "adamw_8bit"]
 FrozenWeights = Literal["full", "nf4"]
 Sharding = Literal["none", "fully_shard"]
+
+_OF_RFT = {"stage": "rft"}  # marks settings that mean nothing elsewhere
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ class Settings:
     log_steps: int = 10
     # Processes that read and cut pictures, beside each training process.
     loader_workers: int = 4
+    # --- of rft alone, where global_batch and per_device_batch count questions ---
+    # Answers drawn to each question: a group.
+    answers_per_question: int = field(default=8, metadata=_OF_RFT)
+    # Longest answer; what is longer is cut there and judged as it is.
+    max_answer_tokens: int = field(default=512, metadata=_OF_RFT)
+    # What the distance to the checkpoint that the run began with counts.
+    kl_weight: float = field(default=0.04, metadata=_OF_RFT)
+    # How far a point may be from a true one, in pixels of the picture as it is stored (L1).
+    point_px: float = field(default=50.0, metadata=_OF_RFT)
+    # Ask only questions with so many annotated reasoning steps; 0: all that ask for points.
+    reasoning_steps: int = field(default=0, metadata=_OF_RFT)
 
     def __post_init__(self) -> None:
         """Check every number by itself, then what contradicts."""
@@ -79,6 +92,7 @@ class Settings:
             raise ConfigError(f"betas are {list(self.betas)}; each is at least 0 and below 1")
         self._check_parts()
         self._check_memory_savers()
+        self._check_reinforcement()
 
     def _check_parts(self) -> None:
         for name in ("learn", "lora_parts"):
@@ -99,10 +113,27 @@ class Settings:
         if self.sharding == "fully_shard" and self.optimizer == "adamw_8bit":
             raise ConfigError("the 8-bit optimizer cannot be sharded: sharding already spreads its state; use adamw")
 
+    def _check_reinforcement(self) -> None:
+        if self.stage == "rft":
+            return
+        set_here = [f.name for f in fields(self) if _is_of_rft(f) and getattr(self, f.name) != f.default]
+        if set_here:
+            raise ConfigError(f"{', '.join(set_here)} means something for `train rft` only, not for {self.stage}")
+
+    @property
+    def in_use(self) -> dict[str, Any]:
+        """The settings that mean something for the stage, in the order of their definition."""
+        used = (f.name for f in fields(self) if self.stage == "rft" or not _is_of_rft(f))
+        return {name: getattr(self, name) for name in used}
+
     @property
     def decides(self) -> dict[str, Any]:
         """The settings that decide what comes out; those must not change when a run goes on."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in HOW}
+        return {name: value for name, value in self.in_use.items() if name not in HOW}
+
+
+def _is_of_rft(one: Field[Any]) -> bool:
+    return one.metadata.get("stage") == "rft"
 
 
 # What decides how a run is carried out, not what comes out of it: these may change when a run goes on.
@@ -138,4 +169,9 @@ _RANGES = {
     "keep_checkpoints": (1, 1000),
     "log_steps": (1, math.inf),
     "loader_workers": (0, 256),
+    "answers_per_question": (2, 1024),
+    "max_answer_tokens": (1, 16384),
+    "kl_weight": (0, 100),
+    "point_px": (0, 1e6),
+    "reasoning_steps": (0, 100),
 }

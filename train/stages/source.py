@@ -86,6 +86,23 @@ def open_examples(
         ConfigError: A name is wrong, or the data has depth and the checkpoint takes none.
         DataError: A data set is absent or holds nothing good.
     """
+    samples = TrainingSet(
+        ingredients_for(asked, checkpoint),
+        seed=settings.seed,
+        packed=settings.packed,
+        skipped=SkipList(skipped),
+        on_progress=on_progress,
+    )
+    encoder = ConversationEncoder(checkpoint, max_tokens=settings.max_tokens, max_tiles=settings.max_tiles)
+    return Examples(samples, encoder)
+
+
+def ingredients_for(asked: DataAsked, checkpoint: Checkpoint) -> tuple[Ingredient, ...]:
+    """The data sets, all of them such that the checkpoint can take.
+
+    Raises:
+        ConfigError: A name is wrong, or the data has depth and the checkpoint takes none.
+    """
     ingredients = asked.ingredients()
     if not checkpoint.config.has_depth:
         with_depth = [i.dataset.name for i in ingredients if i.dataset.depth_path is not None]
@@ -94,11 +111,7 @@ def open_examples(
                 f"{checkpoint.path} takes no depth, and {', '.join(with_depth)} has it: take the twins "
                 f"{'+'.join(f'{name}_RGB' for name in with_depth)}, or begin with `train init-depth`"
             )
-    samples = TrainingSet(
-        ingredients, seed=settings.seed, packed=settings.packed, skipped=SkipList(skipped), on_progress=on_progress
-    )
-    encoder = ConversationEncoder(checkpoint, max_tokens=settings.max_tokens, max_tiles=settings.max_tiles)
-    return Examples(samples, encoder)
+    return ingredients
 
 
 def identity_of(examples: Examples, asked: DataAsked) -> dict[str, Any]:

@@ -7,8 +7,8 @@ random numbers depend on the seed and the step alone, so that a run that goes on
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -44,8 +44,14 @@ class Step:
     loss: float
     norm: float  # of the gradients before they were clipped
     rate: float
-    weight: float  # tokens learnt from, of all processes
+    weight: float  # tokens, or answers, learnt from, of all processes
     seconds: float
+    figures: Mapping[str, float] = field(default_factory=dict)  # what else the objective tells, means by weight
+
+    def record(self) -> dict[str, float]:
+        """As a line of the log."""
+        own = {name: value for name, value in self.__dict__.items() if name != "figures"}
+        return {**own, **self.figures}
 
 
 class Trainer:
@@ -89,7 +95,7 @@ class Trainer:
         settings, total = self.engine.settings, self.schedule.total_steps
         passes_of_step = self.source.steps(done)
         for number in range(done, total):
-            step = self._step(number, next(passes_of_step))
+            step = self._step(number, passes_of_step)
             if self.engine.is_main:
                 self._note(step)
             on_step(step)
@@ -99,8 +105,9 @@ class Trainer:
             self.run_folder.finish(total)
         self.engine.wait()
 
-    def _step(self, number: int, passes: Sequence[Inputs]) -> Step:
+    def _step(self, number: int, passes_of_step: Iterator[Sequence[Inputs]]) -> Step:
         engine, started = self.engine, self._clock()
+        passes = next(passes_of_step)
         weight = engine.total(self.objective.weight(passes))
         if not weight:
             raise DataError(f"step {number + 1} holds nothing to learn: no answer has a token")
@@ -120,12 +127,14 @@ class Trainer:
                 f"step {number + 1}: the loss is {loss}, the gradients' norm {norm}; lower learning_rate "
                 f"({engine.settings.learning_rate:g}) or look at the samples of this step; the last checkpoint is kept"
             )
-        return Step(number + 1, loss, norm, rate, weight, self._clock() - started)
+        figures = {name: engine.total(value) / weight for name, value in self.objective.figures().items()}
+        return Step(number + 1, loss, norm, rate, weight, self._clock() - started, figures)
 
     def _note(self, step: Step) -> None:
-        self.run_folder.log(step.__dict__)
+        self.run_folder.log(step.record())
         if step.step % self.engine.settings.log_steps == 0:
             figures = {"loss": step.loss, "norm": step.norm, "rate": step.rate, "seconds": step.seconds}
+            figures.update(step.figures)
             self.engine.note({f"train/{name}": value for name, value in figures.items()}, step.step)
 
 

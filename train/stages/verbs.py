@@ -1,4 +1,4 @@
-"""`train init-depth`, `train align`, `train sft`: flags and output.
+"""`train init-depth`, `train align`, `train sft`, `train rft`: flags and output.
 
 Nothing heavy is imported until the work really starts, so that help stays quick.
 """
@@ -91,6 +91,23 @@ def sft(
     """Stage 2: teach everything, chosen parts, or adapters (LoRA, QLoRA)."""
     paths = checkpoint, data, out
     _run("sft", paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
+
+
+def rft(
+    checkpoint: CheckpointArgument = None,
+    data: DataArgument = None,
+    out: OutArgument = None,
+    preset: Preset = None,
+    overrides: Overrides = None,
+    mixture: MixtureOption = None,
+    registry: Registries = None,
+    wandb: Wandb = None,
+    print_preset: PrintPreset = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3: draw answers, reward them, make the better ones likelier (GRPO)."""
+    paths = checkpoint, data, out
+    _run("rft", paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
 
 
 def _run(

@@ -43,6 +43,7 @@ def run(work: Path, *more: str) -> int:
     return main(["--workdir", str(work), *options])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_in_a_checkpoint(work: Path) -> None:
     assert run(work, "--session-minutes", "0.01") == GO_ON
     assert not (work / "checkpoint").exists()
@@ -111,6 +112,7 @@ def test_scenes_do_not_depend_on_their_company() -> None:
     assert alone.questions == together.questions
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * WAIT_S)
 def test_a_stopped_process_saves_and_goes_on(tmp_path: Path) -> None:
     repository = Path(__file__).resolve().parents[3]

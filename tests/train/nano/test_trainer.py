@@ -42,6 +42,7 @@ def after(times: int) -> Callable[[], bool]:
     return lambda: next(counter) >= times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_stopped_training_ends_like_one_that_ran_through(
     scenes: SceneSet, tmp_path: Path, dtype: torch.dtype
@@ -96,6 +97,7 @@ def test_the_depth_tower_starts_as_a_copy() -> None:
         assert torch.equal(precise[name], precise[twin])
 
 
+@pytest.mark.slow
 def test_towers_learn_to_read_boxes(scenes: SceneSet, tmp_path: Path) -> None:
     stage = replace(STAGES_HERE[0], share=1.0, mixture=replace(STAGES_HERE[0].mixture, scenes=8))
     trainer = Trainer(network(), scenes, tmp_path, stages=[stage], clock=ticking())

@@ -96,6 +96,7 @@ def test_assumptions_are_checked(values: dict[str, Any], message: str) -> None:
         Assumed(**values)
 
 
+@pytest.mark.slow
 def test_the_verb() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from edge_runtime.cli import main; sys.exit(main())",

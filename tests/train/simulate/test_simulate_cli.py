@@ -47,6 +47,7 @@ def test_training_data_state_their_speed(tmp_path: Path, form: str) -> None:
     assert "3 scenes" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_bench_is_made_and_compared(tmp_path: Path) -> None:
     report = report_of(run("--bench", tmp_path / "b", "--count", "1,1,0", "--overlap", "1:20", "--json"))
     assert report["plan"]["counts"] == {"Location": 1, "Placement": 1}

@@ -81,6 +81,7 @@ def test_marks_are_drawn_into_a_copy(made: TrainingMade) -> None:
     assert 0.0005 < changed < 0.2
 
 
+@pytest.mark.slow
 def test_two_workers_and_an_interruption_give_the_same_files(made: TrainingMade, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

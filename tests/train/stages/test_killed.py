@@ -17,6 +17,7 @@ from train.part_files import hash_folder
 TOLD: dict[str, Any] = {"max_steps": 16, "save_steps": 2, "per_device_batch": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # this process has one thread
 @pytest.mark.parametrize("seed", [0])
 def test_a_killed_run_goes_on_to_the_same_numbers(
