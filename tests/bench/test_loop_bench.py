@@ -30,14 +30,18 @@ def test_what_grows_is_named(change: dict[str, Any], said: list[str]) -> None:
     assert grown(WARM, replace(WARM, **change)) == said
 
 
-def test_warm_and_end_are_medians_past_the_warm_up() -> None:
-    """One look at a bad moment, and what is held before the loop is warm, count for nothing."""
-    looks = [Held(frames, 50.0 if frames < 150 else 100.0, 25.0, 5, 12) for frames in range(0, 1000, 10)]
-    looks[-2] = replace(looks[-2], memory_mib=500.0)
+def test_what_remains_is_compared_past_the_warm_up() -> None:
+    """Busy moments, and what is held before the loop is warm, count for nothing; a floor that rises does."""
+    looks = [Held(n, (50.0 if n < 150 else 100.0) + 40.0 * (n % 30 == 0), 25.0, 5, 12) for n in range(0, 1000, 10)]
     warm, end = Soak(looks=looks).warm_and_end()
     assert warm is not None
     assert end is not None
-    assert (warm.memory_mib, end.memory_mib) == (100.0, 100.0)
+    assert (warm.memory_mib, end.memory_mib, Soak(looks=looks).peak_mib) == (100.0, 100.0, 140.0)
+    leaking = [replace(look, memory_mib=look.memory_mib + look.frames / 200) for look in looks]
+    warm, end = Soak(looks=leaking).warm_and_end()
+    assert warm is not None
+    assert end is not None
+    assert [rule.split(" from")[0] for rule in grown(warm, end)] == ["memory grew"]
 
 
 def test_frames_that_come_twice_or_backwards_are_found() -> None:
