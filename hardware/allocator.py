@@ -5,7 +5,7 @@ import ctypes
 from typing import Final
 
 # mallopt(3). A block above the threshold is mapped alone and unmapped when freed. glibc raises the threshold by itself
-# when such a block is freed, up to 32 MiB, and from then on frames live in a heap that only grows. Setting it ends that.
+# when such a block is freed, up to 32 MiB; from then on frames live in a heap that only grows. Setting it ends that.
 M_MMAP_THRESHOLD: Final = -3
 FRAME_LIKE_BYTES: Final = 131_072  # glibc's own first threshold, below every picture of a camera
 
