@@ -18,8 +18,11 @@ from hardware.frame import Frame
 APPLICATION = "roborefer_edge"
 HOST, PORT = "127.0.0.1", 9876  # where a viewer on this machine listens
 JPEG_QUALITY = 80  # a tenth of the bytes over the robot's radio
-POINT_PX, POINT_M = 6.0, 0.01
+POINT_PX, RIM_PX, POINT_M = 7.0, 9.0, 0.015
 PROBE_S = 0.5
+# Where a person looks from at first, in the camera's frame (x right, y down, z forward): a little above and behind it.
+EYE_M, LOOK_AT_M, UP = (0.35, -0.45, -0.35), (0.0, 0.05, 0.8), (0.0, -1.0, 0.0)
+IMAGE = "base/camera/image"
 
 
 class RerunSink:
@@ -98,14 +101,14 @@ class RerunSink:
             socket.create_connection((host, port), timeout=PROBE_S).close()
         except OSError as error:
             raise DeviceError(f"no viewer listens at {host}:{port} ({error}); start `rerun` there") from error
-        self._stream.connect_grpc(f"rerun+http://{host}:{port}/proxy")
+        self._stream.connect_grpc(f"rerun+http://{host}:{port}/proxy", default_blueprint=self._layout())
         self._to_connect = None
         self._log_place()
 
     def _open_file(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream.save(path)
+            self._stream.save(path, default_blueprint=self._layout())
         except (OSError, RuntimeError) as error:
             raise StorageError(f"cannot write {path}: {error}") from error
 
@@ -115,6 +118,20 @@ class RerunSink:
             place = rr.Transform3D(translation=self._base_from_camera[:3, 3], mat3x3=self._base_from_camera[:3, :3])
             self._stream.log("base/camera", place, static=True)
 
+    def _layout(self) -> Any:
+        """The picture large, space and depth beside it, the answers below; a person may change it in the viewer."""
+        import rerun.blueprint as layout
+
+        eye = {}
+        if self._base_from_camera is None:
+            eye["eye_controls"] = layout.EyeControls3D(position=EYE_M, look_target=LOOK_AT_M, eye_up=UP)
+        picture = layout.Spatial2DView(origin=IMAGE, contents=["$origin/rgb", "$origin/points/**"], name="picture")
+        depth = layout.Spatial2DView(origin=IMAGE, contents=["$origin/depth", "depth"], name="depth")
+        space = layout.Spatial3DView(origin="/", contents=["+ /base/**", f"- /{IMAGE}/rgb"], name="space", **eye)
+        said = layout.TextLogView(origin="said", name="answers")
+        left = layout.Vertical(picture, said, row_shares=[3, 1])
+        return layout.Blueprint(layout.Horizontal(left, layout.Vertical(space, depth)), collapse_panels=True)
+
     def _log_frame(self, frame: Frame) -> None:
         rr, k = self._rerun, frame.rgb_intrinsics
         self._frame_id = frame.id
@@ -122,17 +139,19 @@ class RerunSink:
             focal_length=(k.fx, k.fy), principal_point=(k.cx, k.cy), width=k.width, height=k.height,
             camera_xyz=rr.ViewCoordinates.RDF,
         )  # fmt: skip
-        self._stream.log("base/camera/image", lens)
-        self._stream.log("base/camera/image/rgb", rr.Image(frame.rgb).compress(jpeg_quality=JPEG_QUALITY))
+        self._stream.log(IMAGE, lens)
+        self._stream.log(f"{IMAGE}/rgb", rr.Image(frame.rgb).compress(jpeg_quality=JPEG_QUALITY))
         depth = rr.DepthImage(np.asarray(frame.depth_raw), meter=1.0 / frame.depth_unit_m)
         aligned = frame.depth_is_aligned
-        self._stream.log("base/camera/image/depth" if aligned else "depth", depth)
+        self._stream.log(f"{IMAGE}/depth" if aligned else "depth", depth)
 
     def _log_points(self, record: dict[str, Any]) -> None:
         rr, points = self._rerun, shown_points(record)
         colors = [(int(255 * (1 - p.confidence)), int(255 * p.confidence), 50) for p in points]
         pixels = [p.px for p in points]
-        self._stream.log("base/camera/image/points", rr.Points2D(pixels, colors=colors, radii=POINT_PX))
+        rims = rr.Points2D(pixels, colors=(255, 255, 255), radii=RIM_PX, draw_order=30)  # to be seen on any ground
+        self._stream.log(f"{IMAGE}/points/rims", rims)
+        self._stream.log(f"{IMAGE}/points", rr.Points2D(pixels, colors=colors, radii=POINT_PX, draw_order=31))
         places = [(p.camera_m, color) for p, color in zip(points, colors, strict=True) if p.camera_m is not None]
         self._stream.log(
             "base/camera/points", rr.Points3D([m for m, _ in places], colors=[c for _, c in places], radii=POINT_M)
