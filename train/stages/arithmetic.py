@@ -15,7 +15,7 @@ class Arithmetic:
     per_device: int
     processes: int
     accumulation: int  # passes of each process behind one step
-    samples: int  # in an epoch, packs if packed
+    samples: int  # in an epoch, packs if packed; questions of rft
     steps_per_epoch: int
     total_steps: int
 
@@ -63,7 +63,7 @@ def plan_steps(settings: Settings, processes: int, samples: int) -> Arithmetic:
     per_epoch = samples // settings.global_batch
     if per_epoch == 0:
         raise DataError(
-            f"an epoch of the mixture holds {samples} {'packs' if settings.packed else 'samples'}, fewer than one "
+            f"an epoch of the mixture holds {samples} {_counted(settings)}, fewer than one "
             f"global batch of {settings.global_batch}; give more data (NAME*4 repeats it), or --set global_batch=..."
         )
     total = per_epoch * settings.epochs
@@ -78,6 +78,12 @@ def plan_steps(settings: Settings, processes: int, samples: int) -> Arithmetic:
         steps_per_epoch=per_epoch,
         total_steps=total,
     )
+
+
+def _counted(settings: Settings) -> str:
+    if settings.stage == "rft":
+        return "questions"
+    return "packs" if settings.packed else "samples"
 
 
 def warmup_steps(total_steps: int, ratio: float) -> int:

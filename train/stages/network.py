@@ -6,6 +6,7 @@ The output head is computed at learnt places only, in pieces: the logits of a wh
 Letters: B sequences, L embeddings after splicing, D decoder width, N learnt tokens, V vocabulary.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from edge_runtime.records import Modality
 from train.model.multiscale import TileGrid
-from train.model.vlm import IGNORED_LABEL, MediaTiles, SpatialVLM
+from train.model.vlm import IGNORED_LABEL, MediaTiles, SpatialVLM, Spliced
 from train.stages.collate import Inputs, media_of
 from train.stages.drawing import answering, draw_answers
 from train.stages.side_by_side import positions_of, reading_mask, spread_segments
@@ -58,30 +59,41 @@ class LearningModel(nn.Module):
         if "draws" in inputs:
             with answering(self):
                 return self._draw(inputs)
-        images, depths = media_of(inputs, "image"), media_of(inputs, "depth")
-        image_blocks, depth_blocks = self._blocks("image", images), self._blocks("depth", depths)
-        spliced = self.model.splice(
-            inputs["input_ids"], image_blocks, depth_blocks, inputs["attention_mask"], inputs["labels"]
-        )
-        embeds = spliced.embeds
-        if depths is None and self.model.depth_projector is not None:
-            embeds = embeds + self._unused_depth(inputs)
+        spliced = self._embedded(inputs)
         reading: dict[str, Tensor | None] = {"attention_mask": spliced.attention_mask}
         if "segments" in inputs:
-            segments = spread_segments(
-                inputs["segments"], inputs["attention_mask"], spliced.attention_mask, embeds.shape[1]
-            )
-            reading = {"attention_mask": reading_mask(segments, embeds.dtype), "position_ids": positions_of(segments)}
-        hidden = self.model.llm.model(inputs_embeds=embeds, use_cache=False, **reading).last_hidden_state  # [B, L, D]
+            length = spliced.embeds.shape[1]
+            segments = spread_segments(inputs["segments"], inputs["attention_mask"], spliced.attention_mask, length)
+            mask = reading_mask(segments, spliced.embeds.dtype)
+            reading = {"attention_mask": mask, "position_ids": positions_of(segments)}
+        hidden = self.model.llm.model(
+            inputs_embeds=spliced.embeds, use_cache=False, **reading
+        ).last_hidden_state  # [B, L, D]
         assert spliced.labels is not None
         return _token_logprobs(hidden, spliced.labels, self.model.llm.lm_head)
 
     def _draw(self, inputs: Inputs) -> Tensor:
         """Answers [B, G, T] to prompts."""
-        images = self._blocks("image", media_of(inputs, "image"))
-        depths = self._blocks("depth", media_of(inputs, "depth"))
-        spliced = self.model.splice(inputs["input_ids"], images, depths, inputs["attention_mask"])
-        return draw_answers(self.model.llm, spliced.embeds, spliced.attention_mask, inputs["draws"], inputs["stop_ids"])
+        prompts = self._embedded(inputs)
+        return draw_answers(
+            self.model.llm,
+            prompts.embeds,
+            prompts.attention_mask,
+            inputs["draws"],
+            stop_ids=inputs["stop_ids"],
+            never=(self.model.token_ids.image, self.model.token_ids.depth),
+        )
+
+    def _embedded(self, inputs: Inputs) -> Spliced:
+        """Sequences with their pictures in place."""
+        images, depths = media_of(inputs, "image"), media_of(inputs, "depth")
+        image_blocks, depth_blocks = self._blocks("image", images), self._blocks("depth", depths)
+        spliced = self.model.splice(
+            inputs["input_ids"], image_blocks, depth_blocks, inputs["attention_mask"], inputs["labels"]
+        )
+        if depths is None and self.model.depth_projector is not None:
+            return replace(spliced, embeds=spliced.embeds + self._unused_depth(inputs))
+        return spliced
 
     def _blocks(self, modality: Modality, media: MediaTiles | None) -> list[Tensor]:
         """Blocks of all pictures; activations of a tower that does not learn are not kept."""
