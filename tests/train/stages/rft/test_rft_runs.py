@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -114,20 +113,29 @@ def test_adapters_learn_and_are_written_merged(
     assert log_of(tmp_path / "run")[-1]["kl"] > 0
 
 
+# nano points, so some of its answers are rewarded: random models never are. Every answer of a group is short.
+NANO = REPOSITORY / "models" / "nano" / "checkpoint"
+POINTING = {**TOLD, "max_answer_tokens": 16, "point_px": 25, "learning_rate": 1e-4, "max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
+    out = tmp_path_factory.mktemp("one") / "run"
+    train("rft", NANO, tree, out, **POINTING)
+    assert any(0 < step["reward"] < 1 for step in log_of(out))
+    assert log_of(out)[-1]["kl"] > 1e-5
+    return figures(out)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sharding", ["none", "fully_shard"])
 def test_two_processes_draw_and_learn_as_one(
-    seeded_folder: Callable[[str], Path], tree: Path, tmp_path: Path, sharding: str
+    tree: Path, tmp_path: Path, of_one_process: list[list[float]], sharding: str
 ) -> None:
-    told = {**TOLD, "max_steps": 4, "kl_weight": 1.0, "learn": ["llm", "mm_projector", "depth_projector"]}
-    base = seeded_folder("dynamic")
-    train("rft", base, tree, tmp_path / "alone", **told)
-    words = arguments("rft", base, tree, tmp_path / "two", **{**told, "per_device_batch": 1, "sharding": sharding})
+    words = arguments("rft", NANO, tree, tmp_path, **{**POINTING, "per_device_batch": 1, "sharding": sharding})
     finish(start(words, processes=2, port=free_port()), 500)
-    one, two = (torch.tensor(figures(tmp_path / name)) for name in ("alone", "two"))
-    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
-    shutil.rmtree(tmp_path / "two")
+    torch.testing.assert_close(torch.tensor(figures(tmp_path)), torch.tensor(of_one_process), rtol=1e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize(
