@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from edge_runtime.run import OPEN_MS
+from hardware.camera.recovery import RecoveryPolicy
 from hardware.errors import StorageError
 from hardware.service_files import (
     MARK,
@@ -48,6 +50,11 @@ def unit(tmp_path: Path) -> Path:
     path = tmp_path / UNIT
     path.write_text(FILES[UNIT_PATH])
     return path
+
+
+def test_the_watchdog_outlasts_the_longest_pause_between_two_tries_of_a_lost_camera() -> None:
+    watchdog_s = int(re.findall(r"^WatchdogSec=(\d+)s$", FILES[UNIT_PATH], re.MULTILINE)[0])
+    assert watchdog_s > max(RecoveryPolicy().backoff_s) + OPEN_MS / 1000
 
 
 # --- as systemd reads them ----------------------------------------------------------------------------
