@@ -11,10 +11,11 @@ from pathlib import Path
 
 from edge_runtime import terminal
 from edge_runtime.annotate import annotated, check_picture_path, write_picture
-from edge_runtime.bundle import default_bundle
+from edge_runtime.bundle import ESTIMATOR, default_bundle, open_bundle
 from edge_runtime.check import CheckReport, check_bundle
 from edge_runtime.doctor import examine
 from edge_runtime.errors import CameraError, ConfigError, NoValidAnswer
+from edge_runtime.estimating import EstimatingPipeline
 from edge_runtime.image_files import read_depth, read_image
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import Answer, View
@@ -37,10 +38,14 @@ class ModelChoice:
     max_tiles: int | None = None
     n_threads: int | None = None
 
+    @property
+    def path(self) -> Path:
+        """The bundle folder."""
+        return self.bundle or default_bundle()
+
     def open(self) -> Pipeline:
         """Load it."""
-        path = self.bundle or default_bundle()
-        return Pipeline.open(path, max_tiles=self.max_tiles, n_threads=self.n_threads)
+        return Pipeline.open(self.path, max_tiles=self.max_tiles, n_threads=self.n_threads)
 
 
 # --- refer --------------------------------------------------------------------------------------------
@@ -55,6 +60,7 @@ class ReferRequest:
     depth: Path | None = None
     depth_unit_m: float = 0.001
     intrinsics: Path | None = None
+    estimate_depth: bool = False  # instead of `depth`, with the bundle's estimator
     base_from_camera: Path | None = None
     raw_prompt: bool = False
     grammar: bool = True
@@ -73,10 +79,12 @@ def refer(request: ReferRequest, model: ModelChoice) -> None:
     """
     if request.out is not None:
         check_picture_path(request.out)
+    if request.estimate_depth:
+        _insist_on_estimator(request, model)
     view = _view_of_files(request)
     base_from_camera = read_base_from_camera(request.base_from_camera) if request.base_from_camera else None
-    with model.open() as pipeline:
-        answer = pipeline.refer(
+    with model.open() as pipeline, EstimatingPipeline(pipeline, n_threads=model.n_threads) as estimating:
+        answer = estimating.refer(
             [view],
             request.text,
             raw_prompt=request.raw_prompt,
@@ -101,7 +109,21 @@ def _view_of_files(request: ReferRequest) -> View:
     if request.depth is not None:
         depth = read_depth(request.depth, unit_m=request.depth_unit_m, image_size=(width, height))
     intrinsics = _intrinsics_of(request.intrinsics, width, height) if request.intrinsics else None
-    return View(rgb=rgb, depth=depth, intrinsics=intrinsics)
+    return View(rgb=rgb, depth=depth, intrinsics=intrinsics, estimate_depth=request.estimate_depth)
+
+
+def _insist_on_estimator(request: ReferRequest, model: ModelChoice) -> None:
+    """Whoever asks for an estimate by hand shall get one."""
+    if request.depth is not None:
+        raise ConfigError("--depth and --estimate-depth contradict each other: leave one of them out")
+    bundle = open_bundle(model.path)
+    if bundle.manifest.image.depth is None:
+        raise ConfigError(f"{bundle.path} is of a model without depth: ask without --estimate-depth")
+    if not bundle.has(ESTIMATOR):
+        raise ConfigError(
+            f"{bundle.path} has no depth estimator. Export it again with --depth-estimator (docs/depth-estimator.md), "
+            "or ask without --estimate-depth"
+        )
 
 
 def _intrinsics_of(path: Path, width: int, height: int) -> Intrinsics:

@@ -20,6 +20,7 @@ from types import TracebackType
 
 import edge_runtime
 from edge_runtime import bundle_shapes
+from edge_runtime.bundle_shapes import ESTIMATOR, ESTIMATOR_GOLDEN, ESTIMATOR_STAGE
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import (
     BundleInvalid,
@@ -296,6 +297,9 @@ def _write_durably(path: Path, text: str) -> None:
 
 
 __all__ = [
+    "ESTIMATOR",
+    "ESTIMATOR_GOLDEN",
+    "ESTIMATOR_STAGE",
     "Bundle",
     "BundleWriter",
     "default_bundle",

@@ -9,6 +9,11 @@ from edge_runtime.onnx_header import OnnxHeader, Shape, read_onnx_header
 
 DECODER_ARCHITECTURE = "qwen2"
 
+# Optional, no part of the model: estimates depth for pictures that come without. Its files begin with its name.
+ESTIMATOR_STAGE = "depth_estimator"
+ESTIMATOR = f"{ESTIMATOR_STAGE}.onnx"
+ESTIMATOR_GOLDEN = f"{ESTIMATOR_STAGE}.npz"
+
 
 def check(path: Path, manifest: Manifest) -> None:
     """Compare the header of every graph and of the decoder with the manifest.
@@ -21,6 +26,8 @@ def check(path: Path, manifest: Manifest) -> None:
     modalities = ["rgb"] if manifest.image.depth is None else ["rgb", "depth"]
     for modality in modalities:
         _check_encoder(path, manifest, modality)
+    if ESTIMATOR in manifest.files:
+        _check_estimator(path, manifest)
 
 
 def encoder_files(manifest: Manifest, modality: str) -> tuple[str, ...]:
@@ -76,6 +83,20 @@ def _expect(file: Path, what: str, found: dict[str, Shape], expected: Shape) -> 
         raise BundleInvalid(
             f"{file}: {what} {name!r} has shape {list(shape)}, the manifest needs [tiles, "
             f"{', '.join(map(str, expected))}]"
+        )
+
+
+def _check_estimator(path: Path, manifest: Manifest) -> None:
+    """One picture of any size in, one value per pixel out."""
+    if ESTIMATOR_GOLDEN not in manifest.files:
+        raise BundleInvalid(f"the bundle has {ESTIMATOR} but no {ESTIMATOR_GOLDEN} to prove it with: export it again")
+    header = _read_graph(path, manifest, ESTIMATOR)
+    shapes = (*header.inputs.values(), *header.outputs.values())
+    fitting = len(header.inputs) == len(header.outputs) == 1 and [len(shape) for shape in shapes] == [4, 3]
+    if not fitting or shapes[0][:2] != (1, 3) or any(isinstance(size, int) for shape in shapes for size in shape[-2:]):
+        raise BundleInvalid(
+            f"{path / ESTIMATOR} takes {header.inputs} and gives {header.outputs}; a depth estimator takes "
+            "[1, 3, height, width] and gives [1, height, width], of any size. Export the bundle again."
         )
 
 

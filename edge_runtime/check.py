@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import DECODER, GOLDEN, Bundle, open_bundle
+from edge_runtime.bundle import DECODER, ESTIMATOR, ESTIMATOR_STAGE, GOLDEN, Bundle, open_bundle
+from edge_runtime.depth_estimator import golden_error
 from edge_runtime.errors import BundleInvalid, EdgeError
 from edge_runtime.golden import GoldenCase, read_golden
 from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, doubtful_margin, run_case
@@ -86,26 +87,34 @@ def _check_numbers(bundle: Bundle) -> tuple[list[Finding], dict[str, str]]:
         for case in cases:
             margin = doubtful_margin(bundle, case)
             findings += _findings(case, run_case(pipeline, case, doubtful_margin=margin), bundle)
-        ran_on = pipeline.encoders.providers[0]
+        wanted = pipeline.encoders.providers
     graphs = sorted(n for n in bundle.manifest.files if n.endswith(".onnx"))
-    return findings, dict.fromkeys(graphs, ran_on)
+    providers = dict.fromkeys(graphs, wanted[0])
+    if bundle.has(ESTIMATOR):  # after the pipeline is closed: both at once need not fit into memory
+        error, providers[ESTIMATOR] = golden_error(bundle, providers=wanted)
+        findings.append(_finding(ESTIMATOR_STAGE, ESTIMATOR_STAGE, error, bundle))
+    return findings, providers
 
 
 def _findings(case: GoldenCase, result: CaseResult, bundle: Bundle) -> Iterator[Finding]:
     for stage, measured in result.errors.items():
-        tolerance = bundle.manifest.tolerances.get(stage)
-        limit = PIXEL_LIMIT if stage == "preprocess" else tolerance.limit if tolerance else None
-        if limit is None:
-            yield Finding(f"{case.name}/{stage}", ok=False, detail="the manifest states no tolerance for this stage")
-            continue
-        within = measured <= limit
-        detail = "agrees with the golden values" if within else "differs from the golden values"
-        finite = measured if measured < float("inf") else None
-        yield Finding(f"{case.name}/{stage}", ok=within, detail=detail, measured=finite, limit=limit)
+        yield _finding(f"{case.name}/{stage}", stage, measured, bundle)
     yield Finding(
         f"{case.name}/prompt", ok=result.prompt_equal, detail=f"text and ids of {len(case.prompt_ids)} tokens"
     )
     yield Finding(f"{case.name}/greedy", ok=not result.flips, detail=_greedy_detail(result, bundle))
+
+
+def _finding(name: str, stage: str, measured: float, bundle: Bundle) -> Finding:
+    """Whether a stage's error is within what the manifest allows."""
+    tolerance = bundle.manifest.tolerances.get(stage)
+    limit = PIXEL_LIMIT if stage == "preprocess" else tolerance.limit if tolerance else None
+    if limit is None:
+        return Finding(name, ok=False, detail="the manifest states no tolerance for this stage")
+    within = measured <= limit
+    detail = "agrees with the golden values" if within else "differs from the golden values"
+    finite = measured if measured < float("inf") else None
+    return Finding(name, ok=within, detail=detail, measured=finite, limit=limit)
 
 
 def _greedy_detail(result: CaseResult, bundle: Bundle) -> str:

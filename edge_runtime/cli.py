@@ -112,6 +112,9 @@ def refer(
     intrinsics: Annotated[
         Path | None, typer.Option(help="JSON with fx fy cx cy width height model coeffs, for metres.")
     ] = None,
+    estimate_depth: Annotated[
+        bool, typer.Option("--estimate-depth", help="Without depth: estimate it, with a bundle that can.")
+    ] = False,
     base_from_camera: BaseFromCamera = None,
     bundle: BundleOption = None,
     max_tiles: MaxTiles = None,
@@ -136,6 +139,7 @@ def refer(
             depth=depth,
             depth_unit_m=depth_unit,
             intrinsics=intrinsics,
+            estimate_depth=estimate_depth,
             base_from_camera=base_from_camera,
             raw_prompt=raw_prompt,
             grammar=not no_grammar,

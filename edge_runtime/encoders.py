@@ -4,6 +4,7 @@ An encoder is a tower and a projector, or one graph that fuses them. For dynamic
 scales are merged between the two. Native errors leave this module as ours.
 """
 
+import functools
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from edge_runtime.manifest import ImageSpec
 from edge_runtime.multiscale import ScaleGrids, assemble, merge_scales, scale_grids
 from edge_runtime.providers import CPU, Provider, configured
 from edge_runtime.records import F32, Modality, ViewTiles
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +43,17 @@ _BATCH_TILES = 4
 SMALL_GRAPH_BYTES = 64 << 20
 
 
-class _Graph:
+class Graph:
     """One ONNX graph with one input and one output."""
 
     def __init__(
-        self, path: Path, providers: Sequence[Provider], n_threads: int | None, *, profile_prefix: str | None = None
+        self,
+        path: Path,
+        providers: Sequence[Provider],
+        n_threads: int | None,
+        *,
+        profile_prefix: str | None = None,
+        packs_weights: bool = True,
     ) -> None:
         import onnxruntime
 
@@ -54,6 +63,8 @@ class _Graph:
             options.enable_profiling, options.profile_file_prefix = True, profile_prefix
         if n_threads is not None:
             options.intra_op_num_threads = n_threads
+        if not packs_weights:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         # Threads that spin between runs take the cores the decoder needs next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with _native_errors(lambda e: BundleInvalid(f"onnxruntime cannot load {path}: {e}")):
@@ -87,7 +98,7 @@ class Encoders:
             blocks = encoders.encode("image", [tiles])
     """
 
-    def __init__(self, graphs: dict[Modality, tuple[_Graph, ...]], spec: ImageSpec, providers: tuple[str, ...]) -> None:
+    def __init__(self, graphs: dict[Modality, tuple[Graph, ...]], spec: ImageSpec, providers: tuple[str, ...]) -> None:
         self._graphs = graphs  # of each modality, in order: (fused,) or (tower, projector)
         self._spec = spec
         self.providers = providers
@@ -100,6 +111,7 @@ class Encoders:
         providers: Sequence[str] | None = None,
         n_threads: int | None = None,
         falls_back: bool = True,
+        packs_weights: bool = True,
     ) -> "Encoders":
         """Load the graphs of a bundle.
 
@@ -108,6 +120,7 @@ class Encoders:
             providers: ONNX Runtime execution providers, best first; default: the CPU's.
             n_threads: Threads of a graph; default: one per core, half as many for a small model with depth.
             falls_back: Go on to the next provider, at last the processor, and say why, where one does not start.
+            packs_weights: Keep copies of the weights in the order the processor likes; off: less memory, and slower.
 
         Raises:
             ConfigError: A provider this ONNX Runtime was not built with.
@@ -116,7 +129,8 @@ class Encoders:
         wanted = tuple(providers or (CPU,))
         _check_available(wanted)
         n_threads = n_threads or _useful_threads(bundle)
-        graphs = _open_graphs(bundle, wanted, n_threads, falls_back=falls_back)
+        load = functools.partial(_graphs_on, bundle, n_threads=n_threads, packs_weights=packs_weights)
+        graphs = _first_that_starts(wanted, load) if falls_back else load(wanted)
         used = graphs["image"][0].providers
         _log.info("encoders of %s run on %s", bundle.manifest.name, ", ".join(used))
         return cls(graphs, bundle.manifest.image, used)
@@ -165,7 +179,7 @@ class Encoders:
             raise InferenceError(f"the {modality} encoder of this bundle is fused: it has no tower output")
         return _through(graphs[:1], np.concatenate([view.pixels for view in views]))
 
-    def _graphs_of(self, modality: Modality) -> tuple[_Graph, ...]:
+    def _graphs_of(self, modality: Modality) -> tuple[Graph, ...]:
         try:
             return self._graphs[modality]
         except KeyError:
@@ -208,7 +222,7 @@ def nodes_by_provider(bundle: Bundle, graph: str, providers: Sequence[str], tile
         InferenceError: It failed when it ran.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = _Graph(
+        session = Graph(
             bundle.file(graph), _configured(bundle, graph, providers, None), None, profile_prefix=f"{folder}/profile"
         )
         session.run(tiles)
@@ -217,23 +231,41 @@ def nodes_by_provider(bundle: Bundle, graph: str, providers: Sequence[str], tile
     return dict(Counter(ran))
 
 
-def _open_graphs(
-    bundle: Bundle, providers: Sequence[str], n_threads: int | None, *, falls_back: bool
-) -> dict[Modality, tuple[_Graph, ...]]:
-    """Every encoder's graphs, in order, on the first provider that starts; the processor is the last to be tried."""
+def open_graph(bundle: Bundle, name: str, providers: Sequence[str], n_threads: int | None) -> Graph:
+    """A graph of a bundle that is not one of its encoders, on the first of the providers that starts.
+
+    Args:
+        bundle: An opened bundle.
+        name: One of its ONNX files, with one input and one output.
+        providers: Those to ask for, best first.
+        n_threads: Of the graph; None: one per core.
+
+    Raises:
+        BundleInvalid: The bundle has no such file, or no provider can load it.
+    """
+    return _first_that_starts(
+        providers, lambda some: Graph(bundle.file(name), _configured(bundle, name, some, n_threads), n_threads)
+    )
+
+
+def _first_that_starts(providers: Sequence[str], load: Callable[[Sequence[str]], T]) -> T:
+    """What is loaded with all providers, or without the first ones where those do not start."""
     try:
-        return _graphs_on(bundle, providers, n_threads)
+        return load(providers)
     except BundleInvalid as error:
-        if providers[0] == CPU or not falls_back:
+        if providers[0] == CPU:
             raise
         rest = tuple(providers[1:]) or (CPU,)
-        _log.warning("%s cannot be used, the encoders go to %s instead: %s", providers[0], rest[0], error)
-        return _open_graphs(bundle, rest, n_threads, falls_back=falls_back)
+        _log.warning("%s cannot be used, the graphs go to %s instead: %s", providers[0], rest[0], error)
+        return _first_that_starts(rest, load)
 
 
-def _graphs_on(bundle: Bundle, providers: Sequence[str], n_threads: int | None) -> dict[Modality, tuple[_Graph, ...]]:
-    opened: dict[str, _Graph] = {}
-    graphs: dict[Modality, tuple[_Graph, ...]] = {}
+def _graphs_on(
+    bundle: Bundle, providers: Sequence[str], *, n_threads: int | None, packs_weights: bool
+) -> dict[Modality, tuple[Graph, ...]]:
+    """Every encoder's graphs, in order."""
+    opened: dict[str, Graph] = {}
+    graphs: dict[Modality, tuple[Graph, ...]] = {}
     modalities: list[tuple[Modality, str]] = [("image", "rgb")]
     if bundle.manifest.image.depth is not None:
         modalities.append(("depth", "depth"))
@@ -241,7 +273,8 @@ def _graphs_on(bundle: Bundle, providers: Sequence[str], n_threads: int | None) 
         names = encoder_files(bundle.manifest, prefix)
         for name in names:  # a shared tower is loaded once
             if name not in opened:
-                opened[name] = _Graph(bundle.file(name), _configured(bundle, name, providers, n_threads), n_threads)
+                chain = _configured(bundle, name, providers, n_threads)
+                opened[name] = Graph(bundle.file(name), chain, n_threads, packs_weights=packs_weights)
         graphs[modality] = tuple(opened[name] for name in names)
     return graphs
 
@@ -259,14 +292,14 @@ def _useful_threads(bundle: Bundle) -> int | None:
     return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-def _through(graphs: Sequence[_Graph], tiles: F32) -> F32:
+def _through(graphs: Sequence[Graph], tiles: F32) -> F32:
     for graph in graphs:
         chunks = range(0, len(tiles), _BATCH_TILES)
         tiles = np.concatenate([graph.run(tiles[i : i + _BATCH_TILES]) for i in chunks])
     return tiles
 
 
-def _project_scales(features: F32, grids: Sequence[ScaleGrids], projector: _Graph) -> list[F32]:
+def _project_scales(features: F32, grids: Sequence[ScaleGrids], projector: Graph) -> list[F32]:
     """One block per picture: merge its scales, project tile by tile, put together."""
     ends = np.cumsum([g.tiles for g in grids])[:-1]
     pictures = np.split(features, ends)

@@ -114,13 +114,18 @@ def read_golden(path: Path) -> tuple[GoldenCase, ...]:
         BundleInvalid: Not such an archive, or an array is missing.
     """
     try:
-        # opened here because numpy leaks the file when it is no archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         count = len({name.partition("/")[0] for name in arrays})
         return tuple(_case(_below(arrays, f"case{i}/")) for i in range(count))
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise BundleInvalid(f"{path} holds no golden values ({error!r}); export the bundle again") from error
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Every array of an archive; raises what numpy and zipfile raise on a damaged one."""
+    # opened here because numpy leaks the file when it is no archive
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _below(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
@@ -136,13 +141,13 @@ def _arrays(case: GoldenCase) -> dict[str, npt.NDArray[Any]]:
         "prompt_ids": case.prompt_ids,
         "greedy_ids": case.greedy_ids,
         "margins": case.margins,
-        **_sampled_arrays("logits", case.logits),
+        **sampled_arrays("logits", case.logits),
     }
     if isinstance(case.view.depth, MetricDepth):
         arrays["depth_m"] = case.view.depth.depth_m
     for stage, samples in zip(STAGES, (case.pixels, case.features, case.embeds), strict=True):
         for modality, sample in samples.items():
-            arrays |= _sampled_arrays(f"{stage}_{modality}", sample)
+            arrays |= sampled_arrays(f"{stage}_{modality}", sample)
     return arrays
 
 
@@ -158,17 +163,18 @@ def _case(arrays: Mapping[str, npt.NDArray[Any]]) -> GoldenCase:
         pixels=pixels,
         features=features,
         embeds=embeds,
-        logits=_sampled(arrays, "logits"),
+        logits=sampled_of(arrays, "logits"),
         greedy_ids=arrays["greedy_ids"],
         margins=arrays["margins"],
     )
 
 
 def _by_modality(arrays: Mapping[str, npt.NDArray[Any]], stage: str) -> dict[Modality, Sampled]:
-    return {m: _sampled(arrays, f"{stage}_{m}") for m in MODALITIES if f"{stage}_{m}" in arrays}
+    return {m: sampled_of(arrays, f"{stage}_{m}") for m in MODALITIES if f"{stage}_{m}" in arrays}
 
 
-def _sampled_arrays(name: str, sample: Sampled) -> dict[str, npt.NDArray[Any]]:
+def sampled_arrays(name: str, sample: Sampled) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that stand for a sampled one in an archive."""
     return {
         name: sample.values,
         f"{name}.shape": np.array(sample.shape, np.int64),
@@ -177,7 +183,12 @@ def _sampled_arrays(name: str, sample: Sampled) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _sampled(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Sampled:
+def sampled_of(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Sampled:
+    """What `sampled_arrays` wrote.
+
+    Raises:
+        KeyError, ValueError: It is not there, or does not fit itself.
+    """
     shape = tuple(int(n) for n in arrays[f"{name}.shape"])
     stride, values = int(arrays[f"{name}.stride"]), arrays[name]
     if stride < 1 or values.shape != (-(-prod(shape) // stride),):

@@ -57,6 +57,7 @@ class View:
     rgb: U8  # [H, W, 3]
     depth: Depth | None = None
     intrinsics: Intrinsics | None = None  # of the RGB camera; without them no point can be lifted
+    estimate_depth: bool = False  # where there is none and the bundle can; see `estimating.py`
 
     def __post_init__(self) -> None:
         """Check that metric depth belongs to the image pixel by pixel; relative depth may have any size."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import EdgeError
+from edge_runtime.estimating import EstimatingPipeline
 from edge_runtime.frame_view import view_of
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import FrameStamp, View
@@ -32,21 +33,21 @@ def serve(end: socket.socket, settings: dict[str, Any]) -> None:
     except EdgeError as error:
         send(end, error_to_message(error))
         return
-    with pipeline:
+    with pipeline, EstimatingPipeline(pipeline, n_threads=settings["n_threads"]) as model:
         send(end, {"kind": "ready", "bundle": pipeline.bundle.manifest.name})
         while True:
             message, fds = receive(end)
             if message is None:
                 return
-            send(end, _answered(pipeline, message, fds[0]))
+            send(end, _answered(model, message, fds[0]))
 
 
-def _answered(pipeline: Pipeline, question: dict[str, Any], fd: int) -> dict[str, Any]:
+def _answered(model: EstimatingPipeline, question: dict[str, Any], fd: int) -> dict[str, Any]:
     """The reply to one question; whatever goes wrong in Python is told, what goes wrong below it ends the process."""
     try:
         base_from_camera = question["base_from_camera"]
-        pipeline.limit_tiles(question["max_tiles"])
-        answer = pipeline.refer(
+        model.limit_tiles(question["max_tiles"])
+        answer = model.refer(
             _views(question, fd),
             question["instruction"],
             raw_prompt=question["raw_prompt"],

@@ -79,7 +79,7 @@ def views_from_memory(described: Sequence[Mapping[str, Any]], fd: int) -> list[V
             picture, at = _array(memory, at, one["relative"], np.uint8)
             depth = RelativeDepth(picture, source=one["source"])
         intrinsics = Intrinsics.from_json(one["intrinsics"]) if one["intrinsics"] else None
-        views.append(View(rgb=rgb, depth=depth, intrinsics=intrinsics))
+        views.append(View(rgb=rgb, depth=depth, intrinsics=intrinsics, estimate_depth=one["estimate_depth"]))
     return views
 
 
@@ -135,6 +135,7 @@ def _described(view: View) -> dict[str, Any]:
         "relative": depth.picture.shape if isinstance(depth, RelativeDepth) else None,
         "source": depth.source if depth else None,
         "intrinsics": view.intrinsics.to_json() if view.intrinsics else None,
+        "estimate_depth": view.estimate_depth,
     }
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from edge_runtime.bundle import DECODER, GOLDEN, Bundle, BundleWriter
+from edge_runtime.bundle import DECODER, ESTIMATOR_STAGE, GOLDEN, Bundle, BundleWriter
 from edge_runtime.errors import CheckpointError, ConfigError, StorageError
 from edge_runtime.golden import GoldenCase, write_golden
 from edge_runtime.manifest import FileEntry, Manifest
 from export.bundle_manifest import DecoderDtype, folder_of, manifest_of, tolerances_of
+from export.depth_anything import EstimatorWeights, read_estimator
+from export.depth_estimator import estimator_parity, write_estimator
 from export.gguf_decoder import write_gguf
 from export.golden import golden_cases
 from export.onnx_encoders import write_encoders
@@ -67,6 +69,7 @@ def export_bundle(
     out: Path,
     *,
     decoder_dtype: DecoderDtype = "f16",
+    depth_estimator: Path | None = None,
     name: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
@@ -76,26 +79,42 @@ def export_bundle(
         checkpoint_dir: In the RoboRefer layout.
         out: The bundle; an older bundle there is replaced at the end, in one move.
         decoder_dtype: Of the decoder's weight matrices.
+        depth_estimator: Weights of Depth Anything V2 that go along; default: none.
         name: Of the bundle; default: the destination folder's.
         progress: Called with each entry of `STEPS` as it begins.
 
     Raises:
-        CheckpointError: The checkpoint is incomplete, damaged, or needs something the robot cannot do.
-        ConfigError: The destination exists and is not a bundle, or lies in the checkpoint.
+        CheckpointError: The checkpoint or the estimator is incomplete, damaged, or needs something the robot cannot do.
+        ConfigError: The destination exists and is not a bundle, or lies in the checkpoint; or there is an estimator for
+            a model without depth.
         BundleInvalid: The result does not agree with torch; nothing is put in place.
         StorageError: Disk full or not writable.
     """
     began = monotonic()
     _refuse_inside(checkpoint_dir, out)
     with BundleWriter(out) as writer:
-        staged = _stage(checkpoint_dir, writer.path, decoder_dtype, name or out.resolve().name, progress)
+        wanted = _Wanted(checkpoint_dir, decoder_dtype, depth_estimator, name or out.resolve().name)
+        staged = _stage(wanted, writer.path, progress)
         progress(STEPS[4])
-        parity = check_parity(_unchecked(writer.path, staged.draft), staged.cases, decoder_dtype=decoder_dtype)
+        unchecked = _unchecked(writer.path, staged.draft)
+        parity = check_parity(unchecked, staged.cases, decoder_dtype=decoder_dtype)
+        if depth_estimator is not None:
+            parity = replace(parity, stages={**parity.stages, ESTIMATOR_STAGE: estimator_parity(unchecked)})
         parity.require()
         progress(STEPS[5])
         bundle = writer.finish(replace(staged.draft, tolerances=tolerances_of(parity.stages)))
     _log.info("exported %s to %s", checkpoint_dir, out)
     return ExportResult(bundle, parity, staged.checkpoint, monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be exported."""
+
+    checkpoint: Path
+    decoder_dtype: DecoderDtype
+    estimator: Path | None
+    name: str
 
 
 @dataclass(frozen=True)
@@ -107,18 +126,17 @@ class _Staged:
     checkpoint: Path  # the root that was read
 
 
-def _stage(
-    checkpoint_dir: Path, folder: Path, decoder_dtype: DecoderDtype, name: str, progress: Callable[[str], None]
-) -> _Staged:
+def _stage(wanted: _Wanted, folder: Path, progress: Callable[[str], None]) -> _Staged:
     """Write decoder, golden values and graphs."""
     progress(STEPS[0])
-    with _reading(checkpoint_dir):
-        checkpoint = load_checkpoint(checkpoint_dir)
-        draft = manifest_of(checkpoint, name=name, decoder_dtype=decoder_dtype)
-    _check_space(checkpoint, folder, decoder_dtype)
+    with _reading(wanted.checkpoint):
+        checkpoint = load_checkpoint(wanted.checkpoint)
+        draft = manifest_of(checkpoint, name=wanted.name, decoder_dtype=wanted.decoder_dtype)
+    estimator = _estimator(wanted.estimator, draft)
+    _check_space(checkpoint, folder, wanted.decoder_dtype, 0 if estimator is None else estimator.bytes)
     progress(STEPS[1])
-    with _reading(checkpoint_dir):  # what cannot be written is a StorageError by then
-        write_gguf(_llm_folder(checkpoint), folder / DECODER, decoder_dtype, ensure_tokens=MEDIA_TOKENS)
+    with _reading(wanted.checkpoint):  # what cannot be written is a StorageError by then
+        write_gguf(_llm_folder(checkpoint), folder / DECODER, wanted.decoder_dtype, ensure_tokens=MEDIA_TOKENS)
     progress(STEPS[2])
     cases = tuple(golden_cases(checkpoint))
     with storage_errors(folder / GOLDEN):
@@ -126,7 +144,20 @@ def _stage(
     progress(STEPS[3])
     with storage_errors(folder):
         write_encoders(checkpoint.model, folder)
+        if estimator is not None:
+            write_estimator(estimator, folder)
+            draft = replace(draft, licence=f"{draft.licence}; {estimator.licence}")
     return _Staged(draft, cases, folder_of(checkpoint))
+
+
+def _estimator(path: Path | None, draft: Manifest) -> EstimatorWeights | None:
+    """The depth estimator that goes along; what is wrong with it is found before the long work."""
+    if path is None:
+        return None
+    if draft.image.depth is None:
+        raise ConfigError(f"the model takes no depth, so it has no use for {path}: leave --depth-estimator out")
+    with _reading(path):
+        return read_estimator(path)
 
 
 @contextmanager
@@ -135,7 +166,7 @@ def _reading(checkpoint_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"the checkpoint {checkpoint_dir} cannot be read: {error}") from error
+        raise CheckpointError(f"{checkpoint_dir} cannot be read: {error}") from error
 
 
 def _llm_folder(checkpoint: Checkpoint) -> Path:
@@ -155,7 +186,7 @@ def _refuse_inside(checkpoint_dir: Path, out: Path) -> None:
         raise ConfigError(f"{out} lies in the checkpoint {checkpoint_dir}; choose a folder outside of it")
 
 
-def _check_space(checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDtype) -> None:
+def _check_space(checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDtype, more_bytes: int) -> None:
     """Refuse early when the disk cannot hold the bundle, rather than after minutes of writing.
 
     Raises:
@@ -163,7 +194,7 @@ def _check_space(checkpoint: Checkpoint, folder: Path, decoder_dtype: DecoderDty
     """
     llm = sum(p.numel() for p in checkpoint.model.llm.parameters())
     encoders = sum(p.numel() for p in checkpoint.model.parameters()) - llm
-    needed = 4 * encoders + {"f16": 2, "f32": 4}[decoder_dtype] * llm
+    needed = 4 * encoders + {"f16": 2, "f32": 4}[decoder_dtype] * llm + more_bytes
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(

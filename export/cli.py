@@ -35,6 +35,10 @@ def export(
     decoder_dtype: Annotated[
         DecoderDtype, typer.Option("--decoder-dtype", help="Of the decoder's weights; f32 is for comparisons.")
     ] = DecoderDtype.F16,
+    depth_estimator: Annotated[
+        Path | None,
+        typer.Option(help="Depth Anything V2 weights that go along: upstream's .pth, or a Hugging Face folder."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle; default: the folder's.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object as the last line (docs/schema).")
@@ -52,7 +56,14 @@ def export(
         ) from error
 
     with step_progress(STEPS) as begin:
-        result = export_bundle(checkpoint, out, decoder_dtype=decoder_dtype.value, name=name, progress=begin)
+        result = export_bundle(
+            checkpoint,
+            out,
+            decoder_dtype=decoder_dtype.value,
+            depth_estimator=depth_estimator,
+            name=name,
+            progress=begin,
+        )
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:

@@ -78,11 +78,11 @@ def _whole(arrays: Mapping[Modality, F32]) -> dict[Modality, Sampled]:
 
 
 def _view(width: int, height: int, *, depth: bool) -> View:
-    return View(_picture(width, height), MetricDepth(_depth_m(width, height)) if depth else None)
+    return View(golden_picture(width, height), MetricDepth(_depth_m(width, height)) if depth else None)
 
 
-def _picture(width: int, height: int) -> U8:
-    """A shaded floor, a box on it and a little sensor noise."""
+def golden_picture(width: int, height: int) -> U8:
+    """A shaded floor, a box on it and a little sensor noise: uint8 [H, W, 3]."""
     y, x = np.mgrid[0:height, 0:width]
     picture = np.stack([90 + 80 * x / width, 110 + 60 * y / height, 150 - 70 * x / width], axis=-1)
     picture[height // 3 : 2 * height // 3, width // 4 : width // 2] = (200, 60, 40)

@@ -12,9 +12,9 @@ import ast
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class EncoderGraph:
     input_name: str
     output_name: str
     tile_shape: tuple[int, ...]  # of the input, without the number of tiles
+    tiles: int = 2  # in the example that is traced: torch.export takes a size of one for a constant
+    # which sizes of the input may differ, and how; by default the number of tiles alone
+    free: Mapping[int, Any] = field(default_factory=lambda: {0: torch.export.Dim("tiles")})
 
 
 def encoder_graphs(model: SpatialVLM) -> tuple[EncoderGraph, ...]:
@@ -122,8 +125,7 @@ def _projector_graph(file: str, model: SpatialVLM, projector: Projector) -> Enco
 
 def _trace(graph: EncoderGraph) -> Any:
     parameter = next(graph.module.parameters())
-    # two tiles: torch.export takes a size of one for a constant
-    example = torch.zeros((2, *graph.tile_shape), dtype=parameter.dtype, device=parameter.device)
+    example = torch.zeros((graph.tiles, *graph.tile_shape), dtype=parameter.dtype, device=parameter.device)
     try:
         return torch.onnx.export(
             graph.module,
@@ -132,7 +134,7 @@ def _trace(graph: EncoderGraph) -> Any:
             opset_version=OPSET,
             input_names=[graph.input_name],
             output_names=[graph.output_name],
-            dynamic_shapes=({0: torch.export.Dim("tiles")},),
+            dynamic_shapes=(dict(graph.free),),
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -278,7 +280,8 @@ def _module_of(node: onnx.NodeProto) -> str:
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             scopes = ast.literal_eval(entry.value)
-    return next((scope for scope in reversed(scopes[:-1]) if scope), "graph")
+    # the tracer gives what belongs to no module a name of its own, which begins so
+    return next((scope for scope in reversed(scopes[:-1]) if scope and not scope.startswith("_")), "graph")
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

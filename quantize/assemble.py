@@ -12,17 +12,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import GOLDEN, Bundle, BundleWriter, manifest_sha256, open_bundle
+from edge_runtime.bundle import ESTIMATOR_STAGE, GOLDEN, Bundle, BundleWriter, manifest_sha256, open_bundle
 from edge_runtime.errors import ConfigError
 from edge_runtime.golden import write_golden
-from edge_runtime.manifest import FileEntry, Manifest
+from edge_runtime.manifest import FileEntry, Manifest, Tolerance
 from hardware.geometry import read_intrinsics
 from hardware.storage import storage_errors
 from quantize.answer_drift import answer_drifts
 from quantize.calibration import CalibrationSet
 from quantize.calibration_sources import open_calibration
 from quantize.decoder_files import DecoderGiven, write_decoder
-from quantize.encoder_files import ESTIMATOR, write_encoders
+from quantize.encoder_files import write_encoders
 from quantize.error_report import Findings, write_report
 from quantize.golden_errors import measure
 from quantize.parts import Parts
@@ -139,7 +139,7 @@ def quantize_bundle(
         report = write_report(writer.path, findings)
         clock.begin(STEPS[6])
         write_log(writer.path, recipe.name, clock, peak)
-        bundle = writer.finish(replace(draft, tolerances=findings.tolerances))
+        bundle = writer.finish(replace(draft, tolerances={**_unchanged(parent), **findings.tolerances}))
     _log.info("quantized %s to %s by %s", parent_dir, out, recipe.name)
     return QuantizeResult(bundle, parent, findings, report, clock.total_s, peak.mib)
 
@@ -213,8 +213,13 @@ def _copy_others(parent: Bundle, draft: Manifest, folder: Path) -> None:
             shutil.copyfile(parent.file(GOLDEN), folder / GOLDEN)
         else:
             write_golden(folder / GOLDEN, cases)
-        for name in (name for name in parent.manifest.files if name.startswith(ESTIMATOR)):
+        for name in (name for name in parent.manifest.files if name.startswith(ESTIMATOR_STAGE)):
             shutil.copyfile(parent.file(name), folder / name)
+
+
+def _unchanged(parent: Bundle) -> dict[str, Tolerance]:
+    """What the parent states about the part that goes along as it is."""
+    return {stage: t for stage, t in parent.manifest.tolerances.items() if stage == ESTIMATOR_STAGE}
 
 
 def _manifest(parent: Bundle, recipe: Recipe, name: str, data: CalibrationSet | None) -> Manifest:

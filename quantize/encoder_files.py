@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.bundle import GOLDEN, Bundle
+from edge_runtime.bundle import ESTIMATOR, GOLDEN, Bundle
 from edge_runtime.golden import read_golden
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
@@ -18,11 +18,9 @@ from quantize.recipes import EncoderScheme, Recipe
 from quantize.tensorrt import require
 from quantize.weight_error import WeightError
 
-ESTIMATOR = "depth_estimator.onnx"  # not part of the model; it goes along unchanged
-
 
 def encoder_graphs(bundle: Bundle) -> tuple[str, ...]:
-    """Names of the graphs that encode pictures."""
+    """Names of the graphs that encode pictures; a depth estimator is none of them and goes along unchanged."""
     return tuple(sorted(name for name in bundle.manifest.files if name.endswith(".onnx") and name != ESTIMATOR))
 
 

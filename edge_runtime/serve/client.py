@@ -98,6 +98,7 @@ class EdgeClient:
         depth: bytes | None = None,
         depth_unit_m: float = 0.001,
         intrinsics: Intrinsics | None = None,
+        estimate_depth: bool = False,
         raw_prompt: bool = False,
         annotate: bool = False,
     ) -> ReferReply:
@@ -109,6 +110,7 @@ class EdgeClient:
             depth: A depth file: 16-bit PNG, float TIFF, `.npy` in metres, or 8-bit.
             depth_unit_m: Metres per count of a 16-bit file.
             intrinsics: Of the picture's camera, for metres.
+            estimate_depth: Estimate the depth where none is given; `depth_source` says whether the server could.
             raw_prompt: Send the text unchanged.
             annotate: Also get the picture with the points drawn (`annotated_png`, base64).
 
@@ -122,6 +124,7 @@ class EdgeClient:
             "text": text,
             "depth_unit_m": depth_unit_m,
             "intrinsics": None if intrinsics is None else intrinsics.to_json(),
+            "estimate_depth": estimate_depth,
             "raw_prompt": raw_prompt,
             "annotate": annotate,
         }

@@ -65,13 +65,16 @@ def check_pixels(sizes: Sequence[tuple[int, int]], limits: ServeLimits) -> None:
         )
 
 
-def views_of(files: Files, *, depth_unit_m: float = 0.001, intrinsics: Intrinsics | None = None) -> list[View]:
+def views_of(
+    files: Files, *, depth_unit_m: float = 0.001, intrinsics: Intrinsics | None = None, estimate_depth: bool = False
+) -> list[View]:
     """Decode the files.
 
     Args:
         files: Checked by `check_files`.
         depth_unit_m: Metres per count of 16-bit depth.
         intrinsics: Of the first picture.
+        estimate_depth: Where no depth is sent, it is to be estimated.
 
     Raises:
         ImageError: A picture is damaged, or would have to be turned although depth or intrinsics come along.
@@ -85,7 +88,7 @@ def views_of(files: Files, *, depth_unit_m: float = 0.001, intrinsics: Intrinsic
         depth = decode_depth(files.depths[i], name=named("depth", i), unit_m=depth_unit_m) if files.depths else None
         if depth is not None:
             _insist_on_depth(depth, named("depth", i))
-        views.append(View(rgb=rgb, depth=depth, intrinsics=intrinsics if i == 0 else None))
+        views.append(View(rgb, depth, intrinsics if i == 0 else None, estimate_depth=estimate_depth))
     if intrinsics is not None:
         _check_intrinsics(intrinsics, views[0].rgb)
     return views

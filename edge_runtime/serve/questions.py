@@ -40,3 +40,4 @@ class ModelFacts:
     bundle: str
     takes_depth: bool
     tile_budget: int  # most tiles a picture is cut into
+    estimates_depth: bool = False  # where it is asked for and none is sent

@@ -95,8 +95,8 @@ class Routes:
     async def query(self, request: Request) -> Response:
         """Ask as RoboRefer's own client does: the text goes to the model unchanged.
 
-        Depth that is enabled but not sent would have to be estimated. This bundle has no estimator, so the question
-        is asked about the picture alone; `depth_source` and the header `X-RoboRefer-Depth` say so.
+        Depth that is enabled but not sent is estimated. Where the bundle has no estimator the question is asked about
+        the picture alone; `depth_source` and the header `X-RoboRefer-Depth` say which it was.
         """
         _insist_on_type(request, _JSON_TYPES)
         async with self._intake.body(request) as raw:
@@ -138,14 +138,17 @@ class Routes:
         self._check_text(body.text)
         files = _files_of(body.image_url, body.depth_url if body.enable_depth else [])
         check_files(files, self._limits)
-        return Question(views_of(files), body.text, raw_prompt=True)
+        views = views_of(files, estimate_depth=bool(body.enable_depth) and not files.depths)
+        return Question(views, body.text, raw_prompt=True)
 
     def _refer_question(self, asked: Asked) -> Question:
         body = asked.body
         self._check_text(body.text)
         check_files(asked.files, self._limits)
         intrinsics, transform = intrinsics_of(body.intrinsics), transform_of(body.base_from_camera)
-        views = views_of(asked.files, depth_unit_m=body.depth_unit_m, intrinsics=intrinsics)
+        views = views_of(
+            asked.files, depth_unit_m=body.depth_unit_m, intrinsics=intrinsics, estimate_depth=body.estimate_depth
+        )
         return Question(views, body.text, body.raw_prompt, transform)
 
     def _depth_reply(self, body: DepthBody, data: bytes) -> dict[str, object]:
@@ -186,6 +189,7 @@ class Routes:
             state=state,
             bundle=None if facts is None else facts.bundle,
             takes_depth=None if facts is None else facts.takes_depth,
+            estimates_depth=None if facts is None else facts.estimates_depth,
             tile_budget=None if facts is None else facts.tile_budget,
             in_house=self._thread.in_house,
             places=self._limits.queue,

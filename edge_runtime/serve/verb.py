@@ -10,6 +10,7 @@ from typing import Final
 from edge_runtime.bundle import default_bundle, open_bundle
 from edge_runtime.config import RunConfig, read_config
 from edge_runtime.errors import ConfigError
+from edge_runtime.estimating import estimates_depth
 from edge_runtime.preprocess import with_max_tiles
 from edge_runtime.serve.app import build_app
 from edge_runtime.serve.door import check_bind, read_token
@@ -149,6 +150,12 @@ def model_of(bundle: Path, *, max_tiles: int | None = None, n_threads: int | Non
 
 def facts_of(bundle: Path, max_tiles: int | None) -> ModelFacts:
     """What clients may know of a bundle that is loaded."""
-    manifest = open_bundle(bundle).manifest
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
     budget = 1 if manifest.image.mode == "resize" else with_max_tiles(manifest.image, max_tiles).max_tiles
-    return ModelFacts(bundle=manifest.name, takes_depth=manifest.image.depth is not None, tile_budget=budget)
+    return ModelFacts(
+        bundle=manifest.name,
+        takes_depth=manifest.image.depth is not None,
+        estimates_depth=estimates_depth(opened),
+        tile_budget=budget,
+    )

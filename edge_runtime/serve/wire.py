@@ -75,6 +75,9 @@ class ReferBody(BaseModel):
     depth_unit_m: DepthUnit = 0.001
     intrinsics: IntrinsicsBody | None = None
     base_from_camera: Matrix4x4 | None = None
+    estimate_depth: Annotated[bool, Field(description="Estimate the depth that is not sent, if the bundle can.")] = (
+        False
+    )
     raw_prompt: Annotated[bool, Field(description="Send the text unchanged, without asking for coordinates.")] = False
     annotate: Annotated[bool, Field(description="Also send the first picture with the points drawn.")] = False
     deadline_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
@@ -189,6 +192,7 @@ class StateReply(BaseModel):
     state: WorkerState
     bundle: str | None
     takes_depth: bool | None
+    estimates_depth: Annotated[bool | None, Field(description="Where depth is asked for and not sent.")]
     tile_budget: int | None
     in_house: Annotated[int, Field(description="Questions in line or being answered.")]
     places: int

@@ -6,7 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.bundle import DECODER, GOLDEN, RUN_LOG, Bundle, manifest_sha256, open_bundle
+from edge_runtime.bundle import (
+    DECODER,
+    ESTIMATOR,
+    ESTIMATOR_GOLDEN,
+    ESTIMATOR_STAGE,
+    GOLDEN,
+    RUN_LOG,
+    Bundle,
+    manifest_sha256,
+    open_bundle,
+)
 from edge_runtime.check import check_bundle
 from edge_runtime.errors import BundleInvalid, ConfigError, InferenceError, StorageError
 from edge_runtime.gguf_header import read_tensor_types
@@ -17,6 +27,7 @@ from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
 from quantize.golden_errors import GoldenErrors
 from quantize.preflight import expected_bytes
 from quantize.recipes import RECIPES, Recipe, recipe_named
+from tests.estimator_bundle import with_estimator
 
 
 def weight_hashes(bundle: Bundle) -> dict[str, str]:
@@ -142,3 +153,14 @@ def test_a_flip_within_the_tolerance_is_not_held_against_a_quantized_bundle(pare
     assert doubtful_margin(parent, case) == MARGIN_F16
     assert doubtful_margin(cpu_int8, case) == pytest.approx(max(MARGIN_F16, 2 * limit * case.logits.scale))
     assert open_bundle(cpu_int8.path).manifest == cpu_int8.manifest
+
+
+def test_a_depth_estimator_goes_along_unchanged(parent: Bundle, tmp_path: Path) -> None:
+    """Also its golden values and its tolerance, so `check` of the result covers it."""
+    source = with_estimator(parent.path, tmp_path / "parent")
+    result = quantize_bundle(source.path, tmp_path / "out", recipe_named("fp16")).bundle
+    for name in (ESTIMATOR, ESTIMATOR_GOLDEN):
+        assert result.manifest.files[name] == source.manifest.files[name]
+    assert result.manifest.tolerances[ESTIMATOR_STAGE] == source.manifest.tolerances[ESTIMATOR_STAGE]
+    assert result.manifest.files["rgb_tower.onnx"] != source.manifest.files["rgb_tower.onnx"]
+    assert check_bundle(result.path).ok
