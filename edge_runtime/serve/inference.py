@@ -61,6 +61,7 @@ class InferenceThread:
         places: Questions in the house, the one being answered included.
         waiting_pixels: Most pixels of all questions that wait.
         stuck_after_s: A question that takes so long means that something hangs.
+        on_ready: Called in the thread when the first question can be asked; the model has answered one of its own.
         on_end: Called in the thread when it ends, whatever ended it.
         clock: Seconds, monotonic.
     """
@@ -72,12 +73,14 @@ class InferenceThread:
         places: int,
         waiting_pixels: int,
         stuck_after_s: float = 120.0,
+        on_ready: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._open_model = open_model
         self._places = places
         self._stuck_after_s = stuck_after_s
+        self._on_ready = on_ready
         self._on_end = on_end
         self._clock = clock
         # The question being answered has left the queue, hence one place less; one may always wait.
@@ -199,6 +202,7 @@ class InferenceThread:
                 _warm_up(model.referrer)
                 self._facts = model.facts
                 _log.info("bundle %s is ready", model.facts.bundle)
+                self._on_ready()
                 while self._answer_next(model.referrer):
                     _insist_on_use(model)
         except Exception as error:

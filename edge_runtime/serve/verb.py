@@ -22,6 +22,7 @@ from edge_runtime.serve.questions import ModelFacts
 from edge_runtime.worker import InferenceWorker
 from hardware.camera.process import OPENER
 from hardware.camera.recovery import RecoveryPolicy
+from hardware.watchdog import Notifier
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class ServeRequest:
 
 
 def serve(request: ServeRequest, *, say: Callable[[str], None], opener: str = OPENER) -> None:
-    """Answer until interrupted.
+    """Answer until interrupted. Under systemd (Type=notify) it is told when the model is warm, and when we leave.
 
     Args:
         request: Where and for whom.
@@ -63,7 +64,7 @@ def serve(request: ServeRequest, *, say: Callable[[str], None], opener: str = OP
     token = None if request.token_file is None else read_token(request.token_file)
     check_bind(request.host, has_token=token is not None)
     config = _run_config(request)
-    with bound_socket(request.host, request.port) as listening:
+    with Notifier.from_environment() as systemd, bound_socket(request.host, request.port) as listening:
         host, port = listening.getsockname()[:2]
         live = None if config is None else _live_side(config, request, opener, on_end=lambda: server.stop())  # noqa: PLW0108
         thread = InferenceThread(
@@ -72,6 +73,7 @@ def serve(request: ServeRequest, *, say: Callable[[str], None], opener: str = OP
             else live.open_model(lambda model: facts_of(model.bundle, model.max_tiles)),
             places=request.limits.queue,
             waiting_pixels=request.limits.waiting_pixels,
+            on_ready=lambda: systemd.ready(f"answering on {host} port {port}"),
             on_end=lambda: server.stop(),  # noqa: PLW0108 - the server is made below
         )
         server = make_server(build_app(thread=thread, limits=request.limits, token=token, live=live), request.limits)

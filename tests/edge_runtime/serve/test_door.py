@@ -1,8 +1,10 @@
 """Who may listen and who may ask: binds, token files, the verb without its extra."""
 
 import base64
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -82,13 +84,24 @@ def test_limits_that_nothing_passes_are_refused(limits: dict[str, float]) -> Non
         ServeLimits(**limits)  # type: ignore[arg-type]
 
 
-def test_verb_listens_answers_and_leaves_when_told(photo: Path) -> None:
-    with (
-        running_server("--threads", "1", "--queue", "3") as server,
-        EdgeClient(server.url) as c,
-    ):
-        assert c.state().places == 3
-        assert c.refer(photo.read_bytes(), "Point to the blue cup.").valid
+def test_verb_listens_answers_and_leaves_when_told(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And tells systemd, where it runs under it: READY when the model is warm, STOPPING when it goes."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        with (
+            running_server("--threads", "1", "--queue", "3") as server,
+            EdgeClient(server.url) as c,
+        ):
+            assert c.state().places == 3
+            assert c.refer(photo.read_bytes(), "Point to the blue cup.").valid
+            assert systemd.recv(4096).decode().splitlines() == [
+                "READY=1", f"STATUS=answering on 127.0.0.1 port {server.port}",
+            ]  # fmt: skip
+        assert systemd.recv(4096).decode().startswith("STOPPING=1")
 
 
 @pytest.mark.parametrize(
