@@ -55,6 +55,7 @@ def _reinforcement(asked: DataAsked, checkpoint: Checkpoint, engine: Engine, ski
         ConversationEncoder(checkpoint, max_tokens=settings.max_tokens, max_tiles=settings.max_tiles),
         seed=settings.seed,
         reasoning_steps=settings.reasoning_steps,
+        leave_out_others=asked.mixture is None,
         skipped=skipped,
     )
     counts = zip(questions.datasets, questions.available, questions.mixture.counts, strict=True)

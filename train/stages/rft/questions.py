@@ -45,6 +45,7 @@ class Questions(Dataset[Question]):
         encoder: For the checkpoint that learns; its longest sequence must hold prompt and true answer.
         seed: Of the order.
         reasoning_steps: Take only questions with so many annotated steps; 0: all.
+        leave_out_others: Do without data sets that ask nothing that is wanted, as long as one does.
         skipped: Where broken samples are listed; None: only logged.
 
     Raises:
@@ -59,11 +60,17 @@ class Questions(Dataset[Question]):
         *,
         seed: int,
         reasoning_steps: int = ANY_STEPS,
+        leave_out_others: bool = False,
         skipped: Path | None = None,
     ) -> None:
-        self.datasets = tuple(Samples(ingredient.dataset) for ingredient in ingredients)
-        self._asked = [_wanted(samples, reasoning_steps) for samples in self.datasets]
-        self.mixture = Mixture(ingredients, [len(asked) for asked in self._asked], seed=seed)
+        found = [_wanted(Samples(ingredient.dataset), reasoning_steps) for ingredient in ingredients]
+        some = [one for one in found if one.questions]
+        if len(some) < len(found) and not (leave_out_others and some):
+            raise DatasetInvalid(next(one for one in found if not one.questions).complaint(reasoning_steps))
+        self.datasets = tuple(one.samples for one in some)
+        self._asked = [one.questions for one in some]
+        taken = [i for i, one in zip(ingredients, found, strict=True) if one.questions]
+        self.mixture = Mixture(taken, self.available, seed=seed)
         self._encoder, self._skipped = encoder, SkipList(skipped)
         self._order: Indices = self.mixture.epoch(0)
 
@@ -118,8 +125,27 @@ def truth_of(turn: Turn, size_px: tuple[int, int]) -> Truth:
     return Truth(size_px, tuple((point.x, point.y) for point in parsed.points), parsed.steps)
 
 
-def _wanted(samples: Samples, reasoning_steps: int) -> list[tuple[int, int]]:
-    """Sample and turn of every question for points with so many annotated steps."""
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """What a data set asks for."""
+
+    samples: Samples
+    questions: list[tuple[int, int]]  # sample and turn of those that are wanted
+    by_steps: Counter[int]  # all questions for points, by their annotated steps
+
+    def complaint(self, reasoning_steps: int) -> str:
+        """Why there is none."""
+        name = self.samples.entry.name
+        if not self.by_steps:
+            return f"data set {name} asks for no point, and only pointing can be rewarded; leave it out of --mixture"
+        there = ", ".join(f"{count} with {steps}" for steps, count in sorted(self.by_steps.items()))
+        return (
+            f"data set {name} has no question with {reasoning_steps} annotated steps; there are {there}. "
+            "Take one of these for --set reasoning_steps=..., or 0 for all"
+        )
+
+
+def _wanted(samples: Samples, reasoning_steps: int) -> _Wanted:
     steps = {
         (number, place): len(parse_points(turn.answered).steps)
         for number in range(len(samples))
@@ -127,17 +153,4 @@ def _wanted(samples: Samples, reasoning_steps: int) -> list[tuple[int, int]]:
         if asks_for_points(turn.asked)
     }
     wanted = [key for key, count in steps.items() if reasoning_steps in (ANY_STEPS, count)]
-    if not wanted:
-        raise DatasetInvalid(_nothing_wanted(samples, reasoning_steps, Counter(steps.values())))
-    return wanted
-
-
-def _nothing_wanted(samples: Samples, reasoning_steps: int, found: Counter[int]) -> str:
-    name = samples.entry.name
-    if not found:
-        return f"data set {name} asks for no point, and only pointing can be rewarded; leave it out of --mixture"
-    there = ", ".join(f"{count} with {steps}" for steps, count in sorted(found.items()))
-    return (
-        f"data set {name} has no question with {reasoning_steps} annotated steps; there are {there}. "
-        "Take one of these for --set reasoning_steps=..., or 0 for all"
-    )
+    return _Wanted(samples, wanted, Counter(steps.values()))

@@ -133,6 +133,15 @@ def test_what_nobody_can_be_asked_is_told(tmp_path: Path, encoder: ConversationE
         asked_of(tmp_path / "facts", encoder, "3D_choice_qa")
 
 
+def test_where_no_mixture_is_named_what_cannot_be_asked_is_left_out(tree: Path, encoder: ConversationEncoder) -> None:
+    ingredients = parse_mixture("3D_multi_view_qa+3D_choice_qa", load_registry(tree))
+    asked = Questions(ingredients, encoder, seed=0, reasoning_steps=1, leave_out_others=True)
+    assert [samples.entry.name for samples in asked.datasets] == ["3D_choice_qa"]
+    assert len(asked) == 3
+    with pytest.raises(DatasetInvalid, match="no question with 7 annotated steps"):
+        Questions(ingredients, encoder, seed=0, reasoning_steps=7, leave_out_others=True)
+
+
 def test_a_broken_picture_is_listed_and_the_next_question_asked(tmp_path: Path, encoder: ConversationEncoder) -> None:
     root = tmp_path / "data"
     for name, turn in (("a", POINTING), ("b", REASONED)):
