@@ -137,7 +137,7 @@ def _ours_forced(request: PeerRequest) -> Iterator[Answerer]:
 def _plain(request: PeerRequest) -> Iterator[Answerer]:
     """One stage after the other, all processors for each, nothing kept: what a script around the libraries does."""
     with _pipeline(replace(request, n_threads=request.n_threads or len(os.sched_getaffinity(0)))) as pipeline:
-        pipeline.decoder.drafts = False
+        pipeline.decoder.drafts, pipeline.decoder.joins = False, False
         image, depth_spec = pipeline.bundle.manifest.image, pipeline.bundle.manifest.depth
 
         def answer(view: View, text: str) -> Told:

@@ -24,6 +24,7 @@ from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvTy
 from edge_runtime.errors import BundleInvalid, InferenceError, InstructionError
 from edge_runtime.llama_library import library, load_model
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
+from edge_runtime.token_rows import TokenRows
 from edge_runtime.token_text import TokenText
 
 # Less work than this per thread and token is over before the threads have met at llama.cpp's barriers; on a busy
@@ -62,6 +63,7 @@ class Decoder:
         self.max_context = int(native.llama_model_n_ctx_train(model))
         self.stop_ids: tuple[int, ...] = ()
         self.drafts = True  # off: every token of an answer is a step of its own
+        self.joins = True  # off: text and pictures of a prompt are batches of their own
         stack.callback(self._drop_sequence)
 
     @classmethod
@@ -300,11 +302,18 @@ class Decoder:
         reused = common_rows(self._kept, rows)
         self._kept = []  # whatever happens from here on, the cache no longer holds that prompt
         sequence.truncate(reused)
-        unread = after_rows(filled, reused)
+        unread = self._as_one(after_rows(filled, reused))
         for segment in unread:
             sequence.feed(segment, want_last=segment is unread[-1])
         self._kept = rows
         return sequence, count, reused
+
+    def _as_one(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:
+        """One batch of embeddings instead of several of tokens and embeddings, where token rows can be read."""
+        if len(segments) < 2 or not self.joins or (rows := self._token_rows) is None:
+            return segments
+        parts = [rows.of(part.ids) if isinstance(part, TokenSegment) else part.embeds for part in segments]
+        return [EmbedSegment(np.concatenate(parts))]
 
     def check_room(self, prompt_tokens: int) -> None:
         """Refuse a prompt that leaves no room for an answer; it is never cut.
@@ -352,6 +361,10 @@ class Decoder:
 
     def _is_special(self, token: int) -> bool:
         return bool(self._native.llama_vocab_get_attr(self._vocabulary, token) & CONTROL_ATTRIBUTE)
+
+    @cached_property
+    def _token_rows(self) -> TokenRows | None:
+        return TokenRows.open(self.path)
 
     @cached_property
     def _drafts(self) -> AnswerDrafts:

@@ -8,14 +8,15 @@ Source: the GGUF specification, versions 2 and 3 (ggml/docs/gguf.md).
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from edge_runtime.errors import BundleInvalid
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY, _UINT64 = 8, 9, 10
+_STRING, _ARRAY = 8, 9
+_ALIGNMENT = 32  # of the data, where the file says nothing else
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPE_NAMES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K", 11: "Q3_K",
@@ -34,6 +35,16 @@ class GgufHeader:
     width: int
     context_tokens: int
     vocab_size: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One entry of the tensor table."""
+
+    name: str
+    kind: str  # F16, Q8_0, ...
+    shape: tuple[int, ...]  # rows first
+    start: int  # byte where its data begin
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -62,17 +73,42 @@ def read_tensor_types(path: Path) -> tuple[str, ...]:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
 
 
+def find_tensor(path: Path, name: str) -> StoredTensor | None:
+    """Where a GGUF file keeps a tensor; None if it has none of that name.
+
+    Raises:
+        BundleInvalid: Not a GGUF file, an unknown version, or it ends inside its header.
+    """
+    try:
+        with path.open("rb") as file:
+            alignment = [_ALIGNMENT]
+            tensors = list(_tensors(file, alignment))
+            data = -(-file.tell() // alignment[0]) * alignment[0]
+    except (OSError, OverflowError, struct.error, KeyError, ValueError) as error:
+        raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
+    found = next((tensor for tensor in tensors if tensor.name == name), None)
+    return None if found is None else replace(found, start=data + found.start)
+
+
 def _tensor_types(file: BinaryIO) -> Iterator[str]:
+    return (tensor.kind for tensor in _tensors(file, [_ALIGNMENT]))
+
+
+def _tensors(file: BinaryIO, alignment: list[int]) -> Iterator[StoredTensor]:
+    """Every entry of the tensor table, starts counted from where data begin; puts the file's alignment in the list."""
     tensors = _start(file)
     for _ in range(int(_number(file, "Q"))):
-        _string(file)
-        _skip_value(file, int(_number(file, "I")))
+        key, kind = _string(file), int(_number(file, "I"))
+        if key == "general.alignment":
+            alignment[0] = int(_number(file, _SCALARS[kind]))
+        else:
+            _skip_value(file, kind)
     for _ in range(tensors):
-        _string(file)
-        _skip(file, _UINT64, int(_number(file, "I")))  # its shape
+        name = _string(file)
+        dims = tuple(int(_number(file, "Q")) for _ in range(int(_number(file, "I"))))
         kind = int(_number(file, "I"))
-        _number(file, "Q")  # where its data starts
-        yield _TYPE_NAMES.get(kind, f"type {kind}")
+        start = int(_number(file, "Q"))
+        yield StoredTensor(name, _TYPE_NAMES.get(kind, f"type {kind}"), dims[::-1], start)
 
 
 def _skip_value(file: BinaryIO, kind: int) -> None:
