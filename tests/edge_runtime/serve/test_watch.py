@@ -34,6 +34,11 @@ def test_each_bar_can_be_missed(crowded: Seen, growth_mib: float, bar: str) -> N
     assert [name for name, kept in found.items() if not kept] == [bar]
 
 
+def test_a_run_that_saw_no_line_proves_nothing() -> None:
+    silent = dict.fromkeys(("alone", "crowded", "uploads", "alone_again"), Seen(seconds=3.0))
+    assert not judged(silent, growth_mib=0.0, watchers=6)["bars"]["rate"]
+
+
 @pytest.mark.slow
 def test_a_short_run_prints_its_figures() -> None:
     done = run_command([sys.executable, "-m", "bench.serve_watch", "--watchers", "6", "--seconds", "2"], timeout_s=200)
