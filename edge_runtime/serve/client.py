@@ -12,8 +12,10 @@
 """
 
 import base64
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -48,6 +50,8 @@ class EdgeClient:
         token: The server's token, if it has one.
         name: Tells this client from others behind the same address, for fairness; it travels with the token.
         timeout_s: Longest wait for one answer, pauses because of a full house included.
+        ca_file: PEM file with the certificate of a proxy that speaks TLS, or of who signed it; default: those that
+            programs trust anyway.
         transport: What carries requests; for tests.
         clock: Seconds, monotonic.
         pause: Waits.
@@ -60,11 +64,13 @@ class EdgeClient:
         token: str | None = None,
         name: str = "client",
         timeout_s: float = 30.0,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._timeout_s = timeout_s
+        self._tls = None if ca_file is None else _tls_that_trusts(ca_file)
         self._url = httpx.URL(url)
         self._credentials = (name, token) if token is not None else (self._url.username, self._url.password)
         self._clock = clock
@@ -76,6 +82,7 @@ class EdgeClient:
             timeout=timeout_s,
             transport=transport,
             trust_env=False,
+            verify=self._tls or True,
         )
 
     def __enter__(self) -> "EdgeClient":
@@ -206,6 +213,7 @@ class EdgeClient:
                 open_timeout=self._timeout_s,
                 proxy=None,
                 compression=None,
+                ssl=self._tls if address.scheme == "wss" else None,
             ) as socket:
                 while True:
                     line = read_line(socket.recv(timeout=silence_s))
@@ -258,6 +266,13 @@ class EdgeClient:
         if reply.is_success:
             return _read(reply, model)
         raise _error_of(reply)
+
+
+def _tls_that_trusts(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"{ca_file} holds no certificates in PEM: {error}") from error
 
 
 def _error_of(reply: httpx.Response) -> EdgeError:
