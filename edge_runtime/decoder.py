@@ -388,7 +388,8 @@ def _length(segment: DecoderSegment) -> int:
 
 def _probability(logits: F32, token: int) -> float:
     """Softmax probability of one token, before any grammar."""
-    return float(1.0 / np.exp(logits - logits[token], dtype=np.float64).sum())
+    shares = np.exp(logits - logits.max(), dtype=np.float64)  # a token that a grammar forces may be hopeless
+    return float(shares[token] / shares.sum())
 
 
 def _useful_threads(path: Path, *, rows: int) -> int:

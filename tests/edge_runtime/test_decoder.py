@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from edge_runtime.decoder import Decoder
+from edge_runtime.decoder import Decoder, _probability
 from edge_runtime.errors import BundleInvalid, BundleMissing, InferenceError, InstructionError
 from edge_runtime.gguf_header import read_tensor_types
 from edge_runtime.native_check import decoder_verdict
@@ -309,7 +309,7 @@ def test_native_log_stays_off_stderr_and_exit_is_clean(gguf: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from edge_runtime.decoder import Decoder
+from edge_runtime.decoder import Decoder, _probability
 from edge_runtime.records import TokenSegment
 decoder = Decoder.open(Path(sys.argv[1]), stop_ids=["<|im_end|>"], use_extra_bufts=True)
 decoder.generate([TokenSegment(np.arange(9, dtype=np.int32))], max_tokens=2)
@@ -317,3 +317,9 @@ print("left open on purpose")
 """
     done = run_python(code, str(gguf))
     assert (done.returncode, done.stdout, done.stderr) == (0, "left open on purpose\n", "")
+
+
+def test_a_hopeless_token_has_no_probability_and_no_warning() -> None:
+    logits = np.array([0.0, 900.0, 899.0], np.float32)
+    assert _probability(logits, 0) == 0.0
+    assert _probability(logits, 1) == pytest.approx(1 / (1 + np.exp(-1)))
