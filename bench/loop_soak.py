@@ -46,7 +46,7 @@ period_ms = 200
 [model]
 threads = 1
 """
-WARM_SHARE: Final = 0.15  # of the frames, after which memory counts
+WARM_SHARE: Final = 0.3  # of the frames, after which memory counts: heaps of several threads have settled by then
 GROWTH_ALLOWED: Final = 0.02
 LOOK_S: Final = 0.25
 WORKER_FAULT_EVERY_S: Final = (5.0, 15.0)

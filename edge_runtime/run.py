@@ -35,7 +35,6 @@ from edge_runtime.question_socket import QuestionSocket
 from edge_runtime.records import F64
 from edge_runtime.run_ending import together
 from edge_runtime.track_asking import AskSettings
-from hardware.allocator import give_frames_back
 from hardware.calibration import read_base_from_camera
 from hardware.camera.base import Camera
 from hardware.camera.open import open_camera
@@ -242,7 +241,6 @@ def _run_live(
 ) -> LoopSummary:
     config, request = parts.config, parts.request
     _leave_a_core_to_the_model()
-    give_frames_back()
     sheet = parts.sheet(stack)
     health = stack.enter_context(live_health(config.degrade, max_tiles=config.model.max_tiles, metrics=config.metrics))
     asker = stack.enter_context(Asker(_model_of(config)))

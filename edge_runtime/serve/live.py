@@ -34,7 +34,6 @@ from edge_runtime.serve.orders import Orders
 from edge_runtime.serve.questions import CameraState, ModelFacts
 from edge_runtime.serve.shots import Shots
 from edge_runtime.serve.watchers import Watchers
-from hardware.allocator import give_frames_back
 from hardware.calibration import read_base_from_camera
 from hardware.camera.process import OPENER, ProcessCamera
 from hardware.frame import Frame
@@ -136,7 +135,6 @@ class LiveSide:
         # A thread that parses a request gives the interpreter back after this; the loop takes it a dozen times a frame.
         sys.setswitchinterval(SWITCH_S)
         cv2.setNumThreads(1)  # tracking needs little; more threads would wait for cores that the model uses
-        give_frames_back()
         config = self._config
         with contextlib.ExitStack() as stack:
             systemd = stack.enter_context(Notifier(None))

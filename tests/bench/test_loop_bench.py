@@ -32,7 +32,7 @@ def test_what_grows_is_named(change: dict[str, Any], said: list[str]) -> None:
 
 def test_what_remains_is_compared_past_the_warm_up() -> None:
     """Busy moments, and what is held before the loop is warm, count for nothing; a floor that rises does."""
-    looks = [Held(n, (50.0 if n < 150 else 100.0) + 40.0 * (n % 30 == 0), 25.0, 5, 12) for n in range(0, 1000, 10)]
+    looks = [Held(n, (50.0 if n < 300 else 100.0) + 40.0 * (n % 30 == 0), 25.0, 5, 12) for n in range(0, 1000, 10)]
     warm, end = Soak(looks=looks).warm_and_end()
     assert warm is not None
     assert end is not None
