@@ -126,10 +126,8 @@ def show(report: JSON) -> str:
     if report["seconds"] is None:
         lines.append("it was there already; nothing was rendered")
     else:
-        lines.append(
-            f"{report['made']} made in {report['seconds']:.0f} s with {report['frames_per_s']:.1f} frames/s, "
-            f"{report['reused']} were there"
-        )
+        speed = "" if report["frames_per_s"] is None else f" with {report['frames_per_s']:.1f} frames/s"
+        lines.append(f"{report['made']} made in {report['seconds']:.0f} s{speed}, {report['reused']} were there")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.contracts.readme_tree import REPOSITORY
+from train.simulate.command import show
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "schema" / "train_simulate.json").read_text(encoding="utf-8"))
 FEW = ("--nouns", "mug,ball,book,bowl", "--size", "96x80", "--workers", "1")
@@ -135,3 +136,9 @@ def test_missing_scans_are_told(tmp_path: Path) -> None:
     done = run(tmp_path / "d", "--count", 1, "--scans", prelude=hidden)
     assert done.returncode == 3
     assert "pip install --no-deps robosuite" in done.stderr
+
+
+def test_a_run_whose_parts_were_all_there_is_told_without_a_speed() -> None:
+    made = {"kind": "training_data", "out": "scenes", "scenes": 4, "format": "refspatial", "skipped": 0, "samples": {}}
+    done = {"made": 0, "reused": 2, "seconds": 1.2, "frames_per_s": None}
+    assert show({**made, **done}).splitlines()[-1] == "0 made in 1 s, 2 were there"
