@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_runtime.decoder_draft import AnswerDrafts
 from edge_runtime.decoder_grammar import GrammarGuard
-from edge_runtime.decoder_kept import Row, after_rows, common_rows, rows_of
+from edge_runtime.decoder_kept import Row, after_rows, common_rows, rows_of, rows_of_media
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
 from edge_runtime.errors import BundleInvalid, InferenceError, InstructionError
 from edge_runtime.llama_library import library, load_model
@@ -299,14 +299,26 @@ class Decoder:
         self.check_room(count)
         sequence = self._sequence_for(min(count + max(1, max_tokens), self.max_context))
         rows = rows_of(filled) if self._keeps_prompt else []
-        reused = common_rows(self._kept, rows)
+        reused = min(common_rows(self._kept, rows), rows_of_media(filled) or len(rows))
         self._kept = []  # whatever happens from here on, the cache no longer holds that prompt
         sequence.truncate(reused)
-        unread = self._as_one(after_rows(filled, reused))
+        unread = self._batches(after_rows(filled, reused))
         for segment in unread:
             sequence.feed(segment, want_last=segment is unread[-1])
         self._kept = rows
         return sequence, count, reused
+
+    def _batches(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:
+        """As few as can be, but the text behind the last picture is one of its own where prompts are kept.
+
+        It is then read in the same batch whether or not the picture is in the cache, and the same question about the
+        same picture has the same answer, to the last digit.
+        """
+        if not self._keeps_prompt:
+            return self._as_one(segments)
+        text = next((n for n, part in enumerate(reversed(segments)) if isinstance(part, EmbedSegment)), len(segments))
+        behind = len(segments) - text
+        return [*self._as_one(segments[:behind]), *segments[behind:]]
 
     def _as_one(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:
         """One batch of embeddings instead of several of tokens and embeddings, where token rows can be read."""

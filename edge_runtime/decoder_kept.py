@@ -39,6 +39,17 @@ def common_rows(kept: Sequence[Row], wanted: Sequence[Row]) -> int:
     return count
 
 
+def rows_of_media(segments: Sequence[DecoderSegment]) -> int:
+    """How many rows there are up to the end of the last picture; 0: there is none."""
+    total = last = 0
+    for segment in segments:
+        if isinstance(segment, TokenSegment):
+            total += len(segment.ids)
+        else:
+            last = total = total + len(segment.embeds)
+    return last
+
+
 def after_rows(segments: Sequence[DecoderSegment], count: int) -> list[DecoderSegment]:
     """The segments without their first rows; embeddings are never cut."""
     left: list[DecoderSegment] = []

@@ -83,3 +83,20 @@ def test_one_batch_says_what_five_said(tmp_path: Path) -> None:
         assert decoder._token_rows is not None
         decoder.joins = False
         assert error_of_scale(together, decoder.logits(prompt)) < 1e-5
+
+
+def test_the_same_question_again_has_the_same_digits(tmp_path: Path) -> None:
+    """Only its text is read again, in the same batch; another question between them changes nothing."""
+    chance = np.random.default_rng(0)
+    seen = EmbedSegment(chance.normal(size=(40, 64)).astype(np.float32))
+    before, *texts = [TokenSegment(chance.integers(0, 400, n).astype(np.int32)) for n in (9, 21, 30)]
+    asked: list[list[DecoderSegment]] = [[before, seen, text] for text in texts]
+    path = seeded_gguf(tmp_path)
+    with Decoder.open(path, stop_ids=[STOP], use_extra_bufts=True, n_threads=1, keeps_prompt=True) as decoder:
+        first = decoder.generate(asked[0], max_tokens=8)
+        again = decoder.generate(asked[0], max_tokens=8)
+        decoder.generate(asked[1], max_tokens=8)
+        third = decoder.generate(asked[0], max_tokens=8)
+    assert [found.reused_tokens for found in (first, again, third)] == [0, 49, 49]
+    assert first.token_ids == again.token_ids == third.token_ids
+    assert first.token_probs == again.token_probs == third.token_probs
