@@ -20,7 +20,7 @@ def main() -> None:
     model = llama_cpp.Llama(str(folder / "decoder.gguf"), n_ctx=1024, verbose=False)
     chance = random.Random(0)
     for _ in range(2):
-        prompt = [chance.randrange(100, 1000) for _ in range(rows)]
+        prompt = [chance.randrange(100, 500) for _ in range(rows)]
         started_s = time.perf_counter()
         answer = model.generate(prompt, temp=0.0)
         next(answer)
