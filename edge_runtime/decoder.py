@@ -299,7 +299,9 @@ class Decoder:
         self.check_room(count)
         sequence = self._sequence_for(min(count + max(1, max_tokens), self.max_context))
         rows = rows_of(filled) if self._keeps_prompt else []
-        reused = min(common_rows(self._kept, rows), rows_of_media(filled) or len(rows))
+        reused = common_rows(self._kept, rows)
+        if pictured := rows_of_media(filled):
+            reused = min(reused, pictured)  # the text behind is read whole: see `_batches`
         self._kept = []  # whatever happens from here on, the cache no longer holds that prompt
         sequence.truncate(reused)
         unread = self._batches(after_rows(filled, reused))
@@ -316,9 +318,9 @@ class Decoder:
         """
         if not self._keeps_prompt:
             return self._as_one(segments)
-        text = next((n for n, part in enumerate(reversed(segments)) if isinstance(part, EmbedSegment)), len(segments))
-        behind = len(segments) - text
-        return [*self._as_one(segments[:behind]), *segments[behind:]]
+        pictures = [number for number, part in enumerate(segments) if isinstance(part, EmbedSegment)]
+        text_from = pictures[-1] + 1 if pictures else 0
+        return [*self._as_one(segments[:text_from]), *segments[text_from:]]
 
     def _as_one(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:
         """One batch of embeddings instead of several of tokens and embeddings, where token rows can be read."""

@@ -81,9 +81,8 @@ def find_tensor(path: Path, name: str) -> StoredTensor | None:
     """
     try:
         with path.open("rb") as file:
-            alignment = [_ALIGNMENT]
-            tensors = list(_tensors(file, alignment))
-            data = -(-file.tell() // alignment[0]) * alignment[0]
+            alignment, tensors = _tensor_table(file)
+            data = -(-file.tell() // alignment) * alignment
     except (OSError, OverflowError, struct.error, KeyError, ValueError) as error:
         raise BundleInvalid(f"{path} is not a GGUF model ({error}); export the bundle again") from error
     found = next((tensor for tensor in tensors if tensor.name == name), None)
@@ -91,24 +90,26 @@ def find_tensor(path: Path, name: str) -> StoredTensor | None:
 
 
 def _tensor_types(file: BinaryIO) -> Iterator[str]:
-    return (tensor.kind for tensor in _tensors(file, [_ALIGNMENT]))
+    return (tensor.kind for tensor in _tensor_table(file)[1])
 
 
-def _tensors(file: BinaryIO, alignment: list[int]) -> Iterator[StoredTensor]:
-    """Every entry of the tensor table, starts counted from where data begin; puts the file's alignment in the list."""
-    tensors = _start(file)
+def _tensor_table(file: BinaryIO) -> tuple[int, list[StoredTensor]]:
+    """The alignment of the file's data, and all tensors, starts counted from where data begin."""
+    tensors, alignment = _start(file), _ALIGNMENT
     for _ in range(int(_number(file, "Q"))):
         key, kind = _string(file), int(_number(file, "I"))
         if key == "general.alignment":
-            alignment[0] = int(_number(file, _SCALARS[kind]))
+            alignment = int(_number(file, _SCALARS[kind]))
         else:
             _skip_value(file, kind)
-    for _ in range(tensors):
-        name = _string(file)
-        dims = tuple(int(_number(file, "Q")) for _ in range(int(_number(file, "I"))))
-        kind = int(_number(file, "I"))
-        start = int(_number(file, "Q"))
-        yield StoredTensor(name, _TYPE_NAMES.get(kind, f"type {kind}"), dims[::-1], start)
+    return alignment, [_tensor_entry(file) for _ in range(tensors)]
+
+
+def _tensor_entry(file: BinaryIO) -> StoredTensor:
+    name = _string(file)
+    dims = tuple(int(_number(file, "Q")) for _ in range(int(_number(file, "I"))))
+    kind, start = int(_number(file, "I")), int(_number(file, "Q"))
+    return StoredTensor(name, _TYPE_NAMES.get(kind, f"type {kind}"), dims[::-1], start)
 
 
 def _skip_value(file: BinaryIO, kind: int) -> None:

@@ -6,7 +6,7 @@ r"""Measure everything about speed and write the page: `python -m bench.performa
 
 Each step keeps its JSON file in WORK; a step that has one is not done again. A bundle of the 2B's shape comes from
 `python -m train.seeded CHECKPOINT --variant shape_2b`, `export` and `quantize`, or from `bench synthetic`. Nothing else
-should run meanwhile. Everything takes about half an hour on two cores; `--quick` is a try-out with nano alone.
+should run meanwhile. The peers and tiles of a large bundle take longest; `--quick` is a try-out with nano alone.
 """
 
 import argparse

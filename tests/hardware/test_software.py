@@ -237,6 +237,8 @@ def test_closing_twice_and_before_opening_is_harmless() -> None:
     source = RealSenseSource()
     source.close()
     source.close()
+    with pytest.raises(AssertionError, match="comes first"):
+        source.next_frame(10)
 
 
 @pytest.mark.parametrize("spec", ["", "webcam", "/dev/video0", "clip.mp4"])

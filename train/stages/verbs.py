@@ -5,6 +5,7 @@ Nothing heavy is imported until the work really starts, so that help stays quick
 
 import json
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -59,55 +60,31 @@ def init_depth(
     sys.stdout.write((json.dumps(report) if as_json else f"{out}: {', '.join(report['parts'])}") + "\n")
 
 
-def align(
-    checkpoint: CheckpointArgument = None,
-    data: DataArgument = None,
-    out: OutArgument = None,
-    preset: Preset = None,
-    overrides: Overrides = None,
-    mixture: MixtureOption = None,
-    registry: Registries = None,
-    wandb: Wandb = None,
-    print_preset: PrintPreset = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 1: teach the depth projector alone; everything else stays as it is."""
-    paths = checkpoint, data, out
-    _run("align", paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
+def _verb(stage: str, says: str) -> Callable[..., None]:
+    """The verb of a stage: all take the same flags, and differ in their presets and in what they teach."""
+
+    def verb(
+        checkpoint: CheckpointArgument = None,
+        data: DataArgument = None,
+        out: OutArgument = None,
+        preset: Preset = None,
+        overrides: Overrides = None,
+        mixture: MixtureOption = None,
+        registry: Registries = None,
+        wandb: Wandb = None,
+        print_preset: PrintPreset = False,
+        as_json: AsJson = False,
+    ) -> None:
+        paths = checkpoint, data, out
+        _run(stage, paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
+
+    verb.__name__, verb.__doc__ = stage, says
+    return verb
 
 
-def sft(
-    checkpoint: CheckpointArgument = None,
-    data: DataArgument = None,
-    out: OutArgument = None,
-    preset: Preset = None,
-    overrides: Overrides = None,
-    mixture: MixtureOption = None,
-    registry: Registries = None,
-    wandb: Wandb = None,
-    print_preset: PrintPreset = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 2: teach everything, chosen parts, or adapters (LoRA, QLoRA)."""
-    paths = checkpoint, data, out
-    _run("sft", paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
-
-
-def rft(
-    checkpoint: CheckpointArgument = None,
-    data: DataArgument = None,
-    out: OutArgument = None,
-    preset: Preset = None,
-    overrides: Overrides = None,
-    mixture: MixtureOption = None,
-    registry: Registries = None,
-    wandb: Wandb = None,
-    print_preset: PrintPreset = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 3: draw answers, reward them, make the better ones likelier (GRPO)."""
-    paths = checkpoint, data, out
-    _run("rft", paths, preset, overrides, mixture, registry, wandb, print_only=print_preset, as_json=as_json)
+align = _verb("align", "Stage 1: teach the depth projector alone; everything else stays as it is.")
+sft = _verb("sft", "Stage 2: teach everything, chosen parts, or adapters (LoRA, QLoRA).")
+rft = _verb("rft", "Stage 3: draw answers, reward them, make the better ones likelier (GRPO).")
 
 
 def _run(
