@@ -23,6 +23,7 @@ from export.depth_anything import EstimatorWeights, read_estimator
 from export.depth_estimator import estimator_parity, write_estimator
 from export.gguf_decoder import write_gguf
 from export.golden import golden_cases
+from export.layerwise import widen_layer_by_layer
 from export.onnx_encoders import write_encoders
 from export.parity import ParityReport, check_parity
 from hardware.storage import storage_errors
@@ -130,7 +131,8 @@ def _stage(wanted: _Wanted, folder: Path, progress: Callable[[str], None]) -> _S
     """Write decoder, golden values and graphs."""
     progress(STEPS[0])
     with _reading(wanted.checkpoint):
-        checkpoint = load_checkpoint(wanted.checkpoint)
+        checkpoint = load_checkpoint(wanted.checkpoint, llm_as_stored=True)
+        widen_layer_by_layer(checkpoint.model.llm)
         draft = manifest_of(checkpoint, name=wanted.name, decoder_dtype=wanted.decoder_dtype)
     estimator = _estimator(wanted.estimator, draft)
     _check_space(checkpoint, folder, wanted.decoder_dtype, 0 if estimator is None else estimator.bytes)

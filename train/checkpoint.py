@@ -14,7 +14,7 @@ Source: golden/contract.md sections 1 to 4.
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from pathlib import Path
@@ -81,12 +81,15 @@ class Checkpoint:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint:
+def load_checkpoint(
+    path: Path | str, dtype: torch.dtype = torch.float32, *, llm_as_stored: bool = False
+) -> Checkpoint:
     """Read a checkpoint folder.
 
     Args:
         path: The folder, or the training output folder that holds it as `model/`.
         dtype: Of the weights in memory.
+        llm_as_stored: The decoder's weights keep the files' dtype and are mapped, so they take no memory of their own.
 
     Returns:
         The checkpoint with its model in evaluation mode.
@@ -107,7 +110,7 @@ def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
         if part.endswith("tower"):
             part_configs[part]["vision_use_head"] = tower_has_head(weights.names)
         module = build_part(part, config, part_configs, str(folder))
-        file_dtypes[part] = _load_part(module, weights, dtype)
+        file_dtypes[part] = _load_part(module, weights, None if llm_as_stored and part == "llm" else dtype)
         modules[part] = module
     model = assemble(modules, config, tokenizer_files.tokenizer).eval()
     return Checkpoint(
@@ -147,8 +150,8 @@ def _read_optional(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _load_part(module: Any, weights: PartTensors, dtype: torch.dtype) -> torch.dtype:
-    """Give a module built on the meta device its tensors; returns the file's dtype."""
+def _load_part(module: Any, weights: PartTensors, dtype: torch.dtype | None) -> torch.dtype:
+    """Give a module built on the meta device its tensors, in their own dtype if None; returns the file's dtype."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     tied = _is_tied(module)
     if tied:
@@ -161,7 +164,7 @@ def _load_part(module: Any, weights: PartTensors, dtype: torch.dtype) -> torch.d
     for name, tensor in weights.read(frozenset(expected)):
         file_dtypes.add(tensor.dtype)
         kept = fit_rows(tensor, expected[name][0]) if name in EMBEDDING_NAMES else tensor
-        tensors[name] = kept.to(dtype)
+        tensors[name] = kept if dtype is None else kept.to(dtype)
     module.load_state_dict(tensors, assign=True, strict=not tied)
     if tied:
         module.tie_weights()
@@ -212,7 +215,7 @@ def save_checkpoint(
         dtype: Of the tensors on disk; None: of the files the checkpoint was read from.
         max_shard_bytes: Largest size of one weight file.
         weights: To write in place of the model's, by their names in the model: of a model that is spread over
-            processes, or merged with adapters.
+            processes, merged with adapters, or made one by one.
 
     Raises:
         CheckpointError: The path holds something that is no checkpoint.
@@ -242,8 +245,8 @@ def _write_into(
         part_dtype = dtype or checkpoint.file_dtypes[part]
         (folder / part).mkdir()
         _write_part(folder / part, part, checkpoint, part_dtype)
-        state = _state_of(part, checkpoint, weights)
-        write_tensors(folder / part, {n: t.to(part_dtype) for n, t in state.items()}, max_shard_bytes=max_shard_bytes)
+        state = {name: tensor.to(part_dtype) for name, tensor in _state_of(part, checkpoint, weights)}
+        write_tensors(folder / part, state, max_shard_bytes=max_shard_bytes)
     for name, content in checkpoint.tokenizer_files.files.items():
         (folder / "llm" / name).write_bytes(content)
     if checkpoint.generation_config is not None:
@@ -259,16 +262,17 @@ def _write_part(folder: Path, part: str, checkpoint: Checkpoint, dtype: torch.dt
         write_json(folder / PREPROCESSOR, checkpoint.preprocessors[part])
 
 
-def _state_of(part: str, checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
-    """The tensors of a part as files hold them."""
+def _state_of(
+    part: str, checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor] | None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a part as files hold them, one by one: given weights may be made when they are asked for."""
     module = getattr(checkpoint.model, part)
-    if weights is None:
-        state = dict(module.state_dict())
-    else:
-        state = {name.removeprefix(f"{part}."): t for name, t in weights.items() if name.startswith(f"{part}.")}
-    if _is_tied(module):
-        state.pop("lm_head.weight", None)
-    return state
+    prefix = "" if weights is None else f"{part}."
+    state = module.state_dict() if weights is None else weights
+    for name in (n for n in state if n.startswith(prefix)):
+        inner = name.removeprefix(prefix)
+        if not (_is_tied(module) and inner == "lm_head.weight"):
+            yield inner, state[name]
 
 
 def _refuse_to_replace_other_things(out: Path) -> None:

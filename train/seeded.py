@@ -9,7 +9,7 @@ wheel ships until nano is trained. Their answers are noise. The same variant and
 import argparse
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
@@ -82,6 +82,12 @@ VARIANTS: Mapping[str, Shape] = {
         tower_mlp=4304, width=1536, layers=28, heads=12, kv_heads=2, mlp=8960, merges=320,
         residual_gain=0.13,
     ),
+    # likewise of RoboRefer-8B: 15 GB, written with one part in memory at a time
+    "shape_8b": Shape(
+        "dynamic_s2", "mlp_downsample", tied=False, s2_factors=(1, 2, 3), max_shard_bytes=2_000_000_000, grid=32,
+        tower_width=1152, tower_layers=27, tower_heads=16, tower_mlp=4304, width=3584, layers=28, heads=28, kv_heads=4,
+        mlp=18944, merges=320, residual_gain=0.13,
+    ),
 }  # fmt: skip
 
 
@@ -99,18 +105,25 @@ def write_seeded(out: Path | str, variant: str = "dynamic", *, seed: int = 0) ->
         StorageError: Disk full or not writable.
     """
     shape = VARIANTS[variant]
-    save_checkpoint(seeded_checkpoint(shape, seed=seed), out, max_shard_bytes=shape.max_shard_bytes)
+    bare = _without_weights(shape)
+    save_checkpoint(bare, out, max_shard_bytes=shape.max_shard_bytes, weights=_Weights(bare, shape, seed))
 
 
 def seeded_checkpoint(shape: Shape, *, seed: int = 0) -> Checkpoint:
     """A checkpoint in memory, weights in float32."""
+    checkpoint = _without_weights(shape)
+    weights = _Weights(checkpoint, shape, seed)
+    for part in checkpoint.config.parts:
+        _fill(getattr(checkpoint.model, part), part, weights)
+    return checkpoint
+
+
+def _without_weights(shape: Shape) -> Checkpoint:
+    """The checkpoint with its tensors on the meta device."""
     files = tokenizer_from_files(train_tokenizer(merges=shape.merges), "the seeded tokenizer")
     config = _config(shape)
     part_configs = _part_configs(shape, config, files.tokenizer)
-    modules: dict[str, Any] = {}
-    for part in config.parts:
-        modules[part] = build_part(part, config, part_configs, f"seeded {part}")
-        _fill(modules[part], f"{seed}/{part}", shape.residual_gain)
+    modules = {part: build_part(part, config, part_configs, f"seeded {part}") for part in config.parts}
     return Checkpoint(
         model=assemble(modules, config, files.tokenizer).eval(),
         tokenizer_files=files,
@@ -216,9 +229,34 @@ def _preprocessor(shape: Shape) -> dict[str, Any]:
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "self_attn.out_proj.weight", "mlp.fc2.weight")
 
 
-def _fill(module: Any, seed: str, residual_gain: float) -> None:
-    """Give every tensor values; each has its own stream, so no tensor depends on the order of others."""
-    state = {n: _values(n, tuple(t.shape), f"{seed}/{n}", residual_gain) for n, t in module.state_dict().items()}
+class _Weights(Mapping[str, Tensor]):
+    """Every tensor of a checkpoint by its name in the model, made when it is asked for; a model need not fit in memory.
+
+    Each has its own stream, so no tensor depends on the order of others.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, shape: Shape, seed: int) -> None:
+        self._gain, self._seed = shape.residual_gain, seed
+        self._shapes = {
+            f"{part}.{name}": tuple(tensor.shape)
+            for part in checkpoint.config.parts
+            for name, tensor in getattr(checkpoint.model, part).state_dict().items()
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        part, _, inner = name.partition(".")
+        return _values(inner, self._shapes[name], f"{self._seed}/{part}/{inner}", self._gain)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def _fill(module: Any, part: str, weights: Mapping[str, Tensor]) -> None:
+    """Give every tensor of a part its values."""
+    state = {name: weights[f"{part}.{name}"] for name in module.state_dict()}
     if getattr(getattr(module, "config", None), "tie_word_embeddings", False) and "lm_head.weight" in state:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     module.load_state_dict(state, assign=True)
