@@ -20,7 +20,7 @@ from types import TracebackType
 
 import edge_runtime
 from edge_runtime import bundle_shapes
-from edge_runtime.bundle_shapes import ESTIMATOR, ESTIMATOR_GOLDEN, ESTIMATOR_STAGE
+from edge_runtime.bundle_shapes import ESTIMATOR, ESTIMATOR_GOLDEN, ESTIMATOR_STAGE, PREFILL
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import (
     BundleInvalid,
@@ -300,6 +300,7 @@ __all__ = [
     "ESTIMATOR",
     "ESTIMATOR_GOLDEN",
     "ESTIMATOR_STAGE",
+    "PREFILL",
     "Bundle",
     "BundleWriter",
     "default_bundle",

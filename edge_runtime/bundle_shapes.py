@@ -14,6 +14,9 @@ ESTIMATOR_STAGE = "depth_estimator"
 ESTIMATOR = f"{ESTIMATOR_STAGE}.onnx"
 ESTIMATOR_GOLDEN = f"{ESTIMATOR_STAGE}.npz"
 
+# Optional: the decoder's layers once more, as a graph that reads prompts on processors.
+PREFILL = "decoder_prefill.onnx"
+
 
 def check(path: Path, manifest: Manifest) -> None:
     """Compare the header of every graph and of the decoder with the manifest.
@@ -28,6 +31,8 @@ def check(path: Path, manifest: Manifest) -> None:
         _check_encoder(path, manifest, modality)
     if ESTIMATOR in manifest.files:
         _check_estimator(path, manifest)
+    if PREFILL in manifest.files:
+        _check_prefill(path, manifest)
 
 
 def encoder_files(manifest: Manifest, modality: str) -> tuple[str, ...]:
@@ -97,6 +102,19 @@ def _check_estimator(path: Path, manifest: Manifest) -> None:
         raise BundleInvalid(
             f"{path / ESTIMATOR} takes {header.inputs} and gives {header.outputs}; a depth estimator takes "
             "[1, 3, height, width] and gives [1, height, width], of any size. Export the bundle again."
+        )
+
+
+def _check_prefill(path: Path, manifest: Manifest) -> None:
+    """A prompt's rows in; keys and values of each layer out, as `edge_runtime/prefill.py` hands them over."""
+    header = _read_graph(path, manifest, PREFILL)
+    rows, width, layers = list(header.inputs.values()), manifest.dims.decoder_width, manifest.dims.decoder_layers
+    kept = list(header.outputs.values())
+    fits = len(rows) == len(kept) == 1 and rows[0][1:] == (width,) and len(kept[0]) == 3 and kept[0][0] == 2 * layers
+    if not fits:
+        raise BundleInvalid(
+            f"{path / PREFILL} takes {header.inputs} and gives {header.outputs}; the manifest needs [rows, {width}] "
+            f"and [{2 * layers}, rows, width of keys]. Quantize the bundle again."
         )
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import DECODER, ESTIMATOR, ESTIMATOR_STAGE, GOLDEN, Bundle, open_bundle
+from edge_runtime.bundle import DECODER, ESTIMATOR, ESTIMATOR_STAGE, GOLDEN, PREFILL, Bundle, open_bundle
 from edge_runtime.depth_estimator import golden_error
 from edge_runtime.errors import BundleInvalid, EdgeError
 from edge_runtime.golden import GoldenCase, read_golden
 from edge_runtime.golden_run import PIXEL_LIMIT, CaseResult, decoder_precision, doubtful_margin, run_case
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.pipeline import Pipeline
+from edge_runtime.providers import CPU
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _check_numbers(bundle: Bundle) -> tuple[list[Finding], dict[str, str]]:
             findings += _findings(case, run_case(pipeline, case, doubtful_margin=margin), bundle)
         wanted = pipeline.encoders.providers
     graphs = sorted(n for n in bundle.manifest.files if n.endswith(".onnx"))
-    providers = dict.fromkeys(graphs, wanted[0])
+    providers = {name: CPU if name == PREFILL else wanted[0] for name in graphs}
     if bundle.has(ESTIMATOR):  # after the pipeline is closed: both at once need not fit into memory
         error, providers[ESTIMATOR] = golden_error(bundle, providers=wanted)
         findings.append(_finding(ESTIMATOR_STAGE, ESTIMATOR_STAGE, error, bundle))

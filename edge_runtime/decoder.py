@@ -6,6 +6,7 @@ belongs to one thread. llama.cpp is loaded by the first `Decoder.open`, never be
 """
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from edge_runtime.decoder_grammar import GrammarGuard
 from edge_runtime.decoder_kept import Row, after_rows, common_rows, rows_of, rows_of_media
 from edge_runtime.decoder_sequence import ContextSettings, DecoderSequence, KvType, NativeLibrary
 from edge_runtime.errors import BundleInvalid, InferenceError, InstructionError
+from edge_runtime.kv_state import PromptReader
 from edge_runtime.llama_library import library, load_model
 from edge_runtime.records import F32, I32, DecoderSegment, EmbedSegment, Generation, TokenSegment
 from edge_runtime.token_rows import TokenRows
@@ -36,6 +38,8 @@ DEFAULT_UBATCH: Final = 512
 CONTROL_ATTRIBUTE: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
 
 Choice = Callable[[F32], int]
+
+_log = logging.getLogger(__name__)
 
 
 class Decoder:
@@ -64,6 +68,7 @@ class Decoder:
         self.stop_ids: tuple[int, ...] = ()
         self.drafts = True  # off: every token of an answer is a step of its own
         self.joins = True  # off: text and pictures of a prompt are batches of their own
+        self._reader: PromptReader | None = None  # of long prompts
         stack.callback(self._drop_sequence)
 
     @classmethod
@@ -80,6 +85,7 @@ class Decoder:
         n_ubatch: int = DEFAULT_UBATCH,
         n_gpu_layers: int = -1,
         keeps_prompt: bool = False,
+        reader: PromptReader | None = None,
     ) -> "Decoder":
         """Map a GGUF file and make it ready for questions.
 
@@ -97,6 +103,7 @@ class Decoder:
             n_gpu_layers: layers put on a GPU if the library was built for one; -1 means all.
             keeps_prompt: read only what is new of a prompt that begins like the last one. Sums are then formed in
                 another order, so the last digits of a probability depend on what was asked before.
+            reader: reads long prompts in llama.cpp's place.
 
         Raises:
             BundleMissing: there is no such file.
@@ -111,7 +118,7 @@ class Decoder:
             stack.callback(native.functions.llama_model_free, model)
             settings = ContextSettings(threads, prefill_threads, kv_type, n_batch, n_ubatch)
             decoder = cls(native, model, settings, stack, path)
-            decoder._keeps_prompt = keeps_prompt
+            decoder._keeps_prompt, decoder._reader = keeps_prompt, reader
             decoder.stop_ids = tuple(decoder._known_id(stop) for stop in stop_ids)
             decoder._stack = stack.pop_all()
         return decoder
@@ -304,11 +311,32 @@ class Decoder:
             reused = min(reused, pictured)  # the text behind is read whole: see `_batches`
         self._kept = []  # whatever happens from here on, the cache no longer holds that prompt
         sequence.truncate(reused)
-        unread = self._batches(after_rows(filled, reused))
+        if self._reads_ahead(sequence, filled, reused):
+            reused = 0
+        unread = self._batches(after_rows(filled, sequence.position))
         for segment in unread:
             sequence.feed(segment, want_last=segment is unread[-1])
         self._kept = rows
         return sequence, count, reused
+
+    def _reads_ahead(self, sequence: DecoderSequence, segments: Sequence[DecoderSegment], reused: int) -> bool:
+        """Let the other engine read what it may, if that pays; whether the sequence was begun anew.
+
+        It may read all but the last row, which has to give logits; where prompts are kept, all up to the end of the
+        last picture, so that the text behind is read in one way only.
+        """
+        last = segments[-1]
+        if self._reader is None or self._settings.kv_type != "f16" or not isinstance(last, TokenSegment):
+            return False
+        ahead = rows_of_media(segments) if self._keeps_prompt else sum(map(_length, segments)) - 1
+        if not self._reader.pays(ahead) or ahead <= 2 * reused or (rows := self._token_rows) is None:
+            return False
+        try:
+            sequence.take_over(self._reader.keys_values(_embeds(segments, rows)[:ahead]))
+        except InferenceError as error:
+            _log.warning("prompts are read by llama.cpp from now on: %s", error)
+            self._reader = None
+        return True
 
     def _batches(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:
         """As few as can be, but the text behind the last picture is one of its own where prompts are kept.
@@ -326,8 +354,7 @@ class Decoder:
         """One batch of embeddings instead of several of tokens and embeddings, where token rows can be read."""
         if len(segments) < 2 or not self.joins or (rows := self._token_rows) is None:
             return segments
-        parts = [rows.of(part.ids) if isinstance(part, TokenSegment) else part.embeds for part in segments]
-        return [EmbedSegment(np.concatenate(parts))]
+        return [EmbedSegment(_embeds(segments, rows))]
 
     def check_room(self, prompt_tokens: int) -> None:
         """Refuse a prompt that leaves no room for an answer; it is never cut.
@@ -398,6 +425,11 @@ class Decoder:
 
 def _length(segment: DecoderSegment) -> int:
     return len(segment.ids if isinstance(segment, TokenSegment) else segment.embeds)
+
+
+def _embeds(segments: Sequence[DecoderSegment], rows: TokenRows) -> F32:
+    """A prompt as embeddings, float32 [n, width]."""
+    return np.concatenate([rows.of(s.ids) if isinstance(s, TokenSegment) else s.embeds for s in segments])
 
 
 def _probability(logits: F32, token: int) -> float:

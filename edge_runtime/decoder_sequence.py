@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import InferenceError
+from edge_runtime.kv_state import F16, sequence_state
 from edge_runtime.records import F32, I32, DecoderSegment, TokenSegment
 
 KvType = Literal["f16", "f32", "q8_0"]
@@ -94,6 +95,30 @@ class DecoderSequence:
             native = self._library.functions
             native.llama_memory_seq_rm(native.llama_get_memory(self._context), 0, position, -1)
             self.position = position
+
+    def take_over(self, keys_values: F16) -> None:
+        """Begin with rows that another engine has read; what was there is forgotten.
+
+        Args:
+            keys_values: float16 [2 L, R, W], see `edge_runtime/kv_state.py`.
+
+        Raises:
+            InferenceError: llama.cpp does not take them: its cache is of another type or layout.
+        """
+        self.truncate(0)
+        native = self._library.functions
+        size = native.llama_state_seq_get_size(self._context, 0)
+        empty = (ctypes.c_uint8 * size)()
+        native.llama_state_seq_get_data(self._context, empty, size, 0)
+        state = sequence_state(bytes(empty), keys_values)
+        with self._library.call():
+            taken = native.llama_state_seq_set_data(
+                self._context, (ctypes.c_uint8 * len(state)).from_buffer(state), len(state), 0
+            )
+        if taken != len(state):
+            self.truncate(0)
+            raise InferenceError(f"llama.cpp does not take {len(state)} bytes of keys: {self._library.reason()}")
+        self.position = keys_values.shape[1]
 
     def feed(self, segment: DecoderSegment, *, want_last: bool = False) -> None:
         """Run a segment, in batches; `want_last` asks for the logits of its last row."""

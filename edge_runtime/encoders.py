@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.bundle_shapes import encoder_files
@@ -80,10 +81,14 @@ class Graph:
 
     def run(self, tiles: F32) -> F32:
         """Run the graph on [tiles, ...]."""
-        with _native_errors(lambda e: InferenceError(f"onnxruntime failed in {self._name}: {e}")):
-            (output,) = self._session.run(None, {self._input: tiles})
-        result: F32 = np.asarray(output, np.float32)
+        result: F32 = np.asarray(self.run_as_is(tiles), np.float32)
         return result
+
+    def run_as_is(self, values: F32) -> npt.NDArray[Any]:
+        """Run the graph; its output in the type it has there."""
+        with _native_errors(lambda e: InferenceError(f"onnxruntime failed in {self._name}: {e}")):
+            (output,) = self._session.run(None, {self._input: values})
+        return np.asarray(output)
 
     def end_profiling(self) -> str:
         """Stop profiling and give the file it was written to."""

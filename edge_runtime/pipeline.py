@@ -28,6 +28,7 @@ from edge_runtime.manifest import ImageSpec
 from edge_runtime.metrics import StageTimer
 from edge_runtime.native_check import decoder_verdict
 from edge_runtime.parse import parse_points, parse_text
+from edge_runtime.prefill import Prefill
 from edge_runtime.preprocess import preprocess_depth, preprocess_rgb, with_max_tiles
 from edge_runtime.prompt import ask_for_points, asks_for_points, check_instruction, compose, normalise, parts_of
 from edge_runtime.provider_choice import choose_provider
@@ -178,6 +179,7 @@ class Pipeline:
                     kv_type=use.kv_type or "f16",
                     use_extra_bufts=verdict.use_extra_bufts,
                     keeps_prompt=remembers,
+                    reader=Prefill.open(bundle, n_threads=use.prefill_threads),
                 )
             )
             return cls(

@@ -12,7 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import ESTIMATOR_STAGE, GOLDEN, Bundle, BundleWriter, manifest_sha256, open_bundle
+from edge_runtime.bundle import (
+    DECODER,
+    ESTIMATOR_STAGE,
+    GOLDEN,
+    PREFILL,
+    Bundle,
+    BundleWriter,
+    manifest_sha256,
+    open_bundle,
+)
 from edge_runtime.errors import ConfigError
 from edge_runtime.golden import write_golden
 from edge_runtime.manifest import FileEntry, Manifest, Tolerance
@@ -23,10 +32,12 @@ from quantize.calibration import CalibrationSet
 from quantize.calibration_sources import open_calibration
 from quantize.decoder_files import DecoderGiven, write_decoder
 from quantize.encoder_files import write_encoders
+from quantize.encoder_static import EncoderOutcome
 from quantize.error_report import Findings, write_report
 from quantize.golden_errors import measure
 from quantize.parts import Parts
 from quantize.peak_memory import PeakMemory
+from quantize.prefill_graph import write_prefill
 from quantize.preflight import check_parent, check_space, refuse_overwriting
 from quantize.prompts import asked_prompts
 from quantize.recipes import Recipe
@@ -173,6 +184,7 @@ def _stage(folder: Path, plan: _Plan, parts: Parts, clock: StepClock) -> Finding
         folder,
         lambda target: write_decoder(parent, target, recipe, prompts, source_name=source, given=plan.given),
     )
+    prefill = parts.prefill(recipe, folder, lambda into: _prefill(parent, into))
     _copy_others(parent, plan.draft, folder)
     clock.begin(STEPS[4])
     staged = _unchecked(folder, plan.draft)
@@ -181,7 +193,11 @@ def _stage(folder: Path, plan: _Plan, parts: Parts, clock: StepClock) -> Finding
     clock.begin(STEPS[5])
     answers = () if data is None else answer_drifts(plan.cut, staged, data, prompts)
     tolerances = golden.tolerances(parent.manifest.tolerances)
-    return Findings(recipe, parent, encoders, decoder, golden, tolerances, answers)
+    return Findings(recipe, parent, {**encoders, **prefill}, decoder, golden, tolerances, answers)
+
+
+def _prefill(parent: Bundle, folder: Path) -> dict[str, EncoderOutcome]:
+    return {PREFILL: EncoderOutcome(write_prefill(parent.file(DECODER), folder / PREFILL))}
 
 
 def _calibration(

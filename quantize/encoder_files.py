@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.bundle import ESTIMATOR, GOLDEN, Bundle
+from edge_runtime.bundle import ESTIMATOR, GOLDEN, PREFILL, Bundle
 from edge_runtime.golden import read_golden
 from hardware.storage import storage_errors
 from quantize.calibration import CalibrationSet
@@ -21,7 +21,8 @@ from quantize.weight_error import WeightError
 
 def encoder_graphs(bundle: Bundle) -> tuple[str, ...]:
     """Names of the graphs that encode pictures; a depth estimator is none of them and goes along unchanged."""
-    return tuple(sorted(name for name in bundle.manifest.files if name.endswith(".onnx") and name != ESTIMATOR))
+    others = {ESTIMATOR, PREFILL}
+    return tuple(sorted(name for name in bundle.manifest.files if name.endswith(".onnx") and name not in others))
 
 
 def write_encoders(

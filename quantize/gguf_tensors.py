@@ -55,6 +55,18 @@ class GgufFile:
             shape = tuple(int(n) for n in reversed(tensor.shape))
             yield GgufTensor(tensor.name, tensor.tensor_type.name, shape, int(tensor.n_bytes), int(tensor.data_offset))
 
+    def setting(self, name: str) -> Any:
+        """A value of the header that belongs to the architecture, such as `block_count`.
+
+        Raises:
+            BundleInvalid: There is none of that name.
+        """
+        architecture = self._reader.fields["general.architecture"].contents()
+        field = self._reader.fields.get(f"{architecture}.{name}")
+        if field is None:
+            raise BundleInvalid(f"{self.path}: its header has no {architecture}.{name}; export the bundle again")
+        return field.contents()
+
     def values(self, name: str) -> F32:
         """A tensor as float32, dequantized if need be.
 

@@ -29,6 +29,7 @@ class Parts:
         self._folder = folder
         self._encoders: dict[str, Encoders] = {}
         self._decoders: dict[str, DecoderOutcome] = {}
+        self._prefill: Encoders = {}
         self._prompts: dict[int | None, Prompts] = {}
 
     def encoders(self, recipe: Recipe, into: Path, make: Callable[[Path], Encoders]) -> Encoders:
@@ -58,6 +59,18 @@ class Parts:
             self._decoders[key] = make(place)
         link(place, into / DECODER)
         return self._decoders[key]
+
+    def prefill(self, recipe: Recipe, into: Path, make: Callable[[Path], Encoders]) -> Encoders:
+        """The graph that reads prompts, in a folder, if the recipe wants one; it depends on nothing else."""
+        if not recipe.prefill or self._folder is None:
+            return make(into) if recipe.prefill else {}
+        place = self._folder / "prefill"
+        if not place.exists():
+            place.mkdir()
+            self._prefill = make(place)
+        for file in place.iterdir():
+            link(file, into / file.name)
+        return self._prefill
 
     def prompts(self, recipe: Recipe, make: Callable[[], Prompts]) -> Prompts:
         """The parent's answers under a recipe's tile budget."""

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from edge_runtime.bundle import DECODER, Bundle
+from edge_runtime.bundle import DECODER, PREFILL, Bundle
 from edge_runtime.errors import BundleInvalid, ConfigError, StorageError
 from quantize.encoder_files import encoder_graphs
-from quantize.recipes import DECODER_BITS, ENCODER_RATIO, Recipe
+from quantize.recipes import ENCODER_RATIO, Recipe, decoder_bits
 
 
 def refuse_overwriting(parent: Path, out: Path) -> None:
@@ -37,10 +37,10 @@ def expected_bytes(parent: Bundle, recipe: Recipe) -> int:
     """About how large the result will be."""
     entries = parent.manifest.files
     stored_bits = 32.0 if parent.manifest.recipe == "fp32" else 16.0
-    decoder = entries[DECODER].bytes * DECODER_BITS[recipe.decoder] / stored_bits
+    decoder = entries[DECODER].bytes * decoder_bits(recipe) / stored_bits
     graphs = encoder_graphs(parent)
     encoders = sum(e.bytes for n, e in entries.items() if n.removesuffix(".data") in graphs)
-    others = sum(e.bytes for n, e in entries.items() if n.removesuffix(".data") not in graphs and n != DECODER)
+    others = sum(e.bytes for n, e in entries.items() if n.removesuffix(".data") not in {*graphs, PREFILL, DECODER})
     return round(decoder + encoders * ENCODER_RATIO[recipe.encoders] + others)
 
 

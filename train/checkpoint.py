@@ -81,9 +81,7 @@ class Checkpoint:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def load_checkpoint(
-    path: Path | str, dtype: torch.dtype = torch.float32, *, llm_as_stored: bool = False
-) -> Checkpoint:
+def load_checkpoint(path: Path | str, dtype: torch.dtype = torch.float32, *, llm_as_stored: bool = False) -> Checkpoint:
     """Read a checkpoint folder.
 
     Args:

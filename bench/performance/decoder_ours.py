@@ -12,6 +12,7 @@ from edge_runtime.bundle import DECODER, open_bundle
 from edge_runtime.decoder import Decoder
 from edge_runtime.errors import InferenceError
 from edge_runtime.native_check import decoder_verdict
+from edge_runtime.prefill import Prefill
 from edge_runtime.records import TokenSegment
 
 
@@ -20,7 +21,8 @@ def work(folder: Path, rows: int, tokens: int) -> None:
     bundle = open_bundle(folder)
     path, chance = bundle.file(DECODER), np.random.default_rng(0)
     extra = decoder_verdict(path).use_extra_bufts
-    with Decoder.open(path, stop_ids=bundle.manifest.tokens.stop, use_extra_bufts=extra) as decoder:
+    stops, reader = bundle.manifest.tokens.stop, Prefill.open(bundle)
+    with Decoder.open(path, stop_ids=stops, use_extra_bufts=extra, reader=reader) as decoder:
         decoder.drafts = False
         for _ in range(2):
             prompt = TokenSegment(chance.integers(100, 500, rows).astype(np.int32))
