@@ -103,10 +103,19 @@ class Encoders:
             blocks = encoders.encode("image", [tiles])
     """
 
-    def __init__(self, graphs: dict[Modality, tuple[Graph, ...]], spec: ImageSpec, providers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        graphs: dict[Modality, tuple[Graph, ...]],
+        spec: ImageSpec,
+        providers: tuple[str, ...],
+        *,
+        fills_processors: bool = False,
+    ) -> None:
         self._graphs = graphs  # of each modality, in order: (fused,) or (tower, projector)
         self._spec = spec
         self.providers = providers
+        # ONNX Runtime then ties each thread to a core, and two graphs at once would wait for the same ones.
+        self.fills_processors = fills_processors
 
     @classmethod
     def open(
@@ -138,7 +147,7 @@ class Encoders:
         graphs = _first_that_starts(wanted, load) if falls_back else load(wanted)
         used = graphs["image"][0].providers
         _log.info("encoders of %s run on %s", bundle.manifest.name, ", ".join(used))
-        return cls(graphs, bundle.manifest.image, used)
+        return cls(graphs, bundle.manifest.image, used, fills_processors=n_threads is None)
 
     def __enter__(self) -> "Encoders":
         """Return itself; leaving the block releases the graphs."""

@@ -183,8 +183,9 @@ class Pipeline:
                 )
             )
             return cls(
-                bundle, spec, encoders, decoder, stack.pop_all(), remembers=remembers, side_by_side=use.side_by_side
-            )
+                bundle, spec, encoders, decoder, stack.pop_all(), remembers=remembers,
+                side_by_side=use.side_by_side and not encoders.fills_processors,
+            )  # fmt: skip
 
     def __enter__(self) -> "Pipeline":
         """Return itself; leaving the block frees the networks."""
