@@ -20,7 +20,7 @@ from types import TracebackType
 
 import edge_runtime
 from edge_runtime import bundle_shapes
-from edge_runtime.bundle_shapes import ESTIMATOR, ESTIMATOR_GOLDEN, ESTIMATOR_STAGE, PREFILL
+from edge_runtime.bundle_shapes import ESTIMATOR, ESTIMATOR_GOLDEN, ESTIMATOR_STAGE, PREFILL, PREFILL_ROWS
 from edge_runtime.cache import recall, remember
 from edge_runtime.errors import (
     BundleInvalid,
@@ -301,6 +301,7 @@ __all__ = [
     "ESTIMATOR_GOLDEN",
     "ESTIMATOR_STAGE",
     "PREFILL",
+    "PREFILL_ROWS",
     "Bundle",
     "BundleWriter",
     "default_bundle",

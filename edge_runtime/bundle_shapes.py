@@ -16,6 +16,7 @@ ESTIMATOR_GOLDEN = f"{ESTIMATOR_STAGE}.npz"
 
 # Optional: the decoder's layers once more, as a graph that reads prompts on processors.
 PREFILL = "decoder_prefill.onnx"
+PREFILL_ROWS = 6144  # it reads at once; more would take gigabytes for what goes through the widest layer
 
 
 def check(path: Path, manifest: Manifest) -> None:

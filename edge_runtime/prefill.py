@@ -8,15 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from edge_runtime.bundle import PREFILL, Bundle
+from edge_runtime.bundle import PREFILL, PREFILL_ROWS, Bundle
 from edge_runtime.encoders import Graph, open_graph
 from edge_runtime.kv_state import F16
 from edge_runtime.providers import CPU
 from edge_runtime.records import F32
 
-# Fewer rows are read by llama.cpp as fast; more would take gigabytes for what goes through the widest layer at once.
-LEAST_ROWS: Final = 48
-MOST_ROWS: Final = 6144
+LEAST_ROWS: Final = 48  # fewer are read by llama.cpp as fast
 
 
 class Prefill:
@@ -40,7 +38,7 @@ class Prefill:
 
     def pays(self, rows: int) -> bool:
         """Whether so many rows are better read here."""
-        return LEAST_ROWS <= rows <= MOST_ROWS
+        return LEAST_ROWS <= rows <= PREFILL_ROWS
 
     def keys_values(self, rows: F32) -> F16:
         """What a decoder keeps of a prompt's first rows.

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto, helper
 
+from edge_runtime.bundle import PREFILL_ROWS
 from edge_runtime.records import F32
 from hardware.storage import storage_errors
 from quantize.gguf_tensors import GgufFile
@@ -124,7 +125,7 @@ class _Layers:
         """What all layers share; attention is told the number of rows twice, as ONNX Runtime wants it."""
         graph, shape = self._graph, self._shape
         channels = np.arange(0, shape.head_width, 2, dtype=np.float64) / shape.head_width
-        angles = np.arange(shape.context)[:, None] * shape.rope_base**-channels
+        angles = np.arange(min(shape.context, PREFILL_ROWS))[:, None] * shape.rope_base**-channels
         graph.constant("cos", np.cos(angles).astype(np.float32))
         graph.constant("sin", np.sin(angles).astype(np.float32))
         graph.constant("first_axis", np.array([0], np.int64))

@@ -86,7 +86,7 @@ def _answers(found: Json) -> Iterator[str]:
         total, p95 = _ms(stages["total"]["p50"]), _ms(stages["total"]["p95"])
         held, start = f"{report['peak_held_mib']:.0f}", f"{report['cold_start_s']:.1f}"
         yield f"| {name} | {total} | {p95} | {rgb} | {depth} | {prefill} | {decode} | {rest} | {held} | {start} |"
-    yield "\nStages are busy times; picture and depth are encoded side by side: they add up to more than the total.\n"
+    yield "\nStages are busy times; of encoders that run side by side they exceed the total.\n"
 
 
 def _peers(found: Json) -> Iterator[str]:

@@ -84,7 +84,7 @@ def test_recipes_are_listed(shell: Any) -> None:
     code, out, _ = shell("--list-recipes")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()][1:] == [
-        "fp16", "cpu-int8", "jetson-8gb", "jetson-16gb", "jetson-64gb", "cpu-int4", "smallest", "auto",
+        "fp16", "cpu-int8", "jetson-8gb", "jetson-16gb", "jetson-64gb", "cpu-int4", "cpu-fast", "smallest", "auto",
     ]  # fmt: skip
 
 
