@@ -27,7 +27,14 @@ ROWS = 120
 MakeReader = Callable[..., Prefill]
 
 
-@pytest.fixture(scope="module", params=["two heads a key", "one key for all", "a key a head"])
+HEADS = [
+    "two heads a key",
+    pytest.param("one key for all", marks=pytest.mark.slow),
+    pytest.param("a key a head", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=HEADS)
 def decoder_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, parent: Bundle) -> Path:
     """An F16 decoder."""
     if request.param == "two heads a key":
