@@ -336,6 +336,7 @@ class Decoder:
         except InferenceError as error:
             _log.warning("prompts are read by llama.cpp from now on: %s", error)
             self._reader = None
+            sequence.truncate(0)
         return True
 
     def _batches(self, segments: Sequence[DecoderSegment]) -> Sequence[DecoderSegment]:

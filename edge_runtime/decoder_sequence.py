@@ -115,8 +115,7 @@ class DecoderSequence:
             taken = native.llama_state_seq_set_data(
                 self._context, (ctypes.c_uint8 * len(state)).from_buffer(state), len(state), 0
             )
-        if taken != len(state):
-            self.truncate(0)
+        if taken != len(state):  # it has emptied the sequence again
             raise InferenceError(f"llama.cpp does not take {len(state)} bytes of keys: {self._library.reason()}")
         self.position = keys_values.shape[1]
 

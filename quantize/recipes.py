@@ -86,6 +86,11 @@ class Recipe:
                 f"recipe {self.name!r}: GPTQ results are stored on the grid of Q4_0, not of {self.decoder}; set "
                 'decoder = "Q4_0" or decoder_method = "imatrix"'
             )
+        if self.prefill and self.for_tensorrt:
+            raise ConfigError(
+                f"recipe {self.name!r}: prefill is for processors, and {JETSON[0]} is among its providers, where the "
+                "decoder runs on the GPU; leave prefill out, or the providers"
+            )
         if self.block not in BLOCKS:
             raise ConfigError(f"recipe {self.name!r}: block {self.block} is none of {BLOCKS}")
         if not self.worst_error > 0.0:

@@ -26,7 +26,7 @@ CURVES: Final = {
 }
 _HEAD: Final = """# Performance
 
-Written by `python -m bench.performance` from measurements of one session on one machine: do not edit. Ratios carry
+Written by `python -m bench.performance` from measurements on one machine, step by step: do not edit. Ratios carry
 over to other machines better than times. What the verbs measure, and how, is in [speed](speed.md).
 """
 

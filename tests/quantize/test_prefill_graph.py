@@ -13,7 +13,7 @@ from edge_runtime.bundle import DECODER, PREFILL, Bundle, open_bundle
 from edge_runtime.check import check_bundle
 from edge_runtime.decoder import Decoder
 from edge_runtime.encoders import Graph
-from edge_runtime.errors import BundleInvalid
+from edge_runtime.errors import BundleInvalid, InferenceError
 from edge_runtime.kv_state import F16, sequence_state
 from edge_runtime.prefill import Prefill
 from edge_runtime.providers import CPU, Provider
@@ -197,6 +197,24 @@ def test_keys_that_llama_cpp_refuses_are_left(
         found = helped.logits(prompt)
     assert np.array_equal(found, plain.logits(prompt))
     assert "prompts are read by llama.cpp from now on" in caplog.text
+
+
+def test_a_graph_that_fails_leaves_nothing_behind(parent: Bundle, opened: Callable[..., Decoder]) -> None:
+    """Asked after another prompt that began alike: nothing of it counts as reused, and the answer is llama.cpp's."""
+
+    class Failing:
+        def pays(self, rows: int) -> bool:
+            return rows > 100
+
+        def keys_values(self, rows: F32) -> F16:
+            raise InferenceError("no memory")
+
+    plain, helped = (opened(parent.file(DECODER), keeps_prompt=True, reader=r) for r in (None, Failing()))
+    prompt = prompt_of(plain)
+    helped.generate([prompt[0]], max_tokens=2)
+    found, expected = helped.generate(prompt, max_tokens=4), plain.generate(prompt, max_tokens=4)
+    assert found.reused_tokens == 0
+    assert found.token_probs == expected.token_probs
 
 
 FAST = Recipe("fast", "", "int8-dynamic", "Q4_0", prefill=True)

@@ -43,6 +43,7 @@ def test_a_toml_file_adds_recipes(tmp_path: Path) -> None:
         ("[recipe.mine]\nmax_tiles = 1000\n", "outside 1 to"),
         ("[recipe.mine]\nworst_error = 0\n", "must be positive"),
         ('[recipe.mine]\ndecoder = "Q8_0"\ndecoder_method = "gptq"\n', "on the grid of Q4_0"),
+        ('[recipe.mine]\nbase = "jetson-8gb"\nprefill = true\n', "prefill is for processors"),
         ("[recipe.mine]\nproviders = [1]\n", "recipe.mine.providers"),
     ],
 )
