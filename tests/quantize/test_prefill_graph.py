@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_runtime import decoder_sequence
 from edge_runtime.bundle import DECODER, PREFILL, Bundle, open_bundle
 from edge_runtime.check import check_bundle
 from edge_runtime.decoder import Decoder
@@ -90,23 +91,32 @@ def state_of(decoder: Decoder) -> bytes:
     return bytes(found)
 
 
-def test_state_is_what_llama_cpp_saves_itself(decoder_file: Path, opened: Callable[..., Decoder]) -> None:
+@pytest.mark.parametrize("flash", [False, True], ids=["values by channel", "values by row"])
+def test_state_is_what_llama_cpp_saves_itself(
+    decoder_file: Path, opened: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch, flash: bool
+) -> None:
     """Cut into keys and values and put together again, it has not changed by a byte."""
+    if flash:
+        monkeypatch.setattr(
+            decoder_sequence, "_flash_attention", lambda native, _: native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        )
     decoder = opened(decoder_file)
     decoder.logits([EmbedSegment(embeddings(decoder))])
     saved = state_of(decoder)
-    assert bytes(sequence_state(saved, kept_in(saved))) == saved
+    assert bytes(sequence_state(saved, kept_in(saved), values_turned=not flash)) == saved
 
 
 def kept_in(state: bytes) -> F16:
     """Keys and values out of a saved state, read as the module's table says."""
-    rows, layers = int.from_bytes(state[12:16], "little"), 0
-    at = 16 + 12 * rows + 4
-    layers = int.from_bytes(state[at : at + 4], "little")
-    width = int.from_bytes(state[at + 8 : at + 16], "little") // 2
-    parts = np.frombuffer(state[at + 4 :], np.uint8).reshape(2 * layers, -1)[:, 12:]
-    stored: F16 = np.ascontiguousarray(parts).view(np.float16).reshape(2, layers, rows, width)
-    return np.ascontiguousarray(stored.transpose(1, 0, 2, 3)).reshape(2 * layers, rows, width)
+    rows = int.from_bytes(state[12:16], "little")
+    at = 16 + 12 * rows
+    turned, layers = (int.from_bytes(state[i : i + 4], "little") for i in (at, at + 4))
+    width = int.from_bytes(state[at + 12 : at + 20], "little") // 2
+    half = np.frombuffer(state[at + 8 :], np.uint8).reshape(2, layers, -1)[:, :, 12:]
+    keys, values = np.ascontiguousarray(half).view(np.float16)
+    values = values.reshape(layers, width, rows).swapaxes(1, 2) if turned else values.reshape(layers, rows, width)
+    stored: F16 = np.stack([keys.reshape(layers, rows, width), values], axis=1)
+    return stored.reshape(2 * layers, rows, width)
 
 
 def test_exact_graph_computes_what_llama_cpp_does(
