@@ -7,7 +7,7 @@ weights are then put where its own were. Hessians are collected in passes, so me
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,17 +91,18 @@ def write_decoder(
         with storage_errors(target):
             shutil.copyfile(source, target)
         return DecoderOutcome()
+    finer = dict.fromkeys(_of_kinds(source, recipe.decoder_q8), "Q8_0")
     if recipe.decoder_method == "plain" and given.imatrix is None:
-        quantize_decoder(source, target, recipe.decoder, requantize=recipe.requantize)
+        quantize_decoder(source, target, recipe.decoder, overrides=finer, requantize=recipe.requantize)
         return DecoderOutcome()
     sums = collect(source, prompts) if given.needs_prompts(recipe) else None
     matrix = given.imatrix or imatrix_of(_required(sums), prompts, source_name)
     _check_fits(matrix, source)
-    weights = _compensable(source) if recipe.decoder_method == "gptq" else ()
+    weights = _compensable(source, without=finer) if recipe.decoder_method == "gptq" else ()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".imatrix-") as folder:
         file = Path(folder) / "imatrix.gguf"
         write_imatrix(file, matrix)
-        overrides = dict.fromkeys(weights, "Q4_0")
+        overrides = {**finer, **dict.fromkeys(weights, "Q4_0")}
         quantize_decoder(
             source, target, recipe.decoder, imatrix=file, overrides=overrides, requantize=recipe.requantize
         )
@@ -131,9 +132,18 @@ def _check_fits(imatrix: Imatrix, source: Path) -> None:
         raise DataError("the importance matrix is of another model: it names no weight of this decoder")
 
 
-def _compensable(source: Path) -> tuple[str, ...]:
+def _of_kinds(source: Path, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Weights of some kinds, as `attn_q` is one; widths that no block divides are llama.cpp's to decide."""
+    if not kinds:
+        return ()
+    found = [t for t in GgufFile(source).tensors if len(t.shape) == 2 and not t.shape[1] % GGUF_BLOCK]
+    return tuple(t.name for t in found if t.name.split(".")[-2] in kinds)
+
+
+def _compensable(source: Path, *, without: Collection[str] = ()) -> tuple[str, ...]:
     """Weights of the layers whose width the block divides; others stay as llama.cpp rounds them."""
-    layers = [t for t in GgufFile(source).tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+    tensors = [t for t in GgufFile(source).tensors if t.name not in without]
+    layers = [t for t in tensors if t.name.startswith("blk.") and len(t.shape) == 2]
     odd = [t.name for t in layers if t.shape[1] % GGUF_BLOCK]
     if odd:
         _log.warning("%d weights are no multiple of %d wide and stay without GPTQ: %s", len(odd), GGUF_BLOCK, odd[:3])

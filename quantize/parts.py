@@ -53,7 +53,7 @@ class Parts:
         """The decoder under a recipe, as a file in a folder."""
         if self._folder is None:
             return make(into / DECODER)
-        key = f"{recipe.decoder}-{recipe.decoder_method}-{recipe.max_tiles}"
+        key = "-".join([recipe.decoder, recipe.decoder_method, *recipe.decoder_q8, str(recipe.max_tiles)])
         place = self._folder / f"decoder-{key}.gguf"
         if key not in self._decoders:
             self._decoders[key] = make(place)

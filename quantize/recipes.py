@@ -42,6 +42,14 @@ DECODER_BITS: Final[Mapping[DecoderType, float]] = {
     "F16": 16.0, "Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.8, "Q4_K_M": 5.0, "Q4_0": 4.7, "IQ4_XS": 4.5,
 }  # fmt: skip
 PREFILL_BITS: Final = 8.1
+# Kinds of decoder weights by their names in GGUF, and about which share of a Qwen2 decoder they are; embeddings count
+# half, as llama.cpp gives them more bits than the layers anyway.
+DECODER_KINDS: Final[Mapping[str, float]] = {
+    "attn_q": 0.05, "attn_k": 0.01, "attn_v": 0.01, "attn_output": 0.05, "ffn_gate": 0.24, "ffn_up": 0.24,
+    "ffn_down": 0.24, "token_embd": 0.08, "output": 0.0,
+}  # fmt: skip
+# What decides where the model looks. Few bytes; on nano half of what INT4 adds to the answers comes from them.
+LOOKING: Final = ("attn_q", "attn_k")
 JETSON: Final = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -58,6 +66,8 @@ class Recipe:
     encoders: EncoderScheme
     decoder: DecoderType
     decoder_method: DecoderMethod = "plain"
+    # kinds of decoder weights that are stored in Q8_0, whatever the type of the others
+    decoder_q8: tuple[str, ...] = ()
     # static INT8: how the range of an activation is found, and whether SmoothQuant goes before
     ranges: RangeMethod = "minmax"
     smooth: bool = True
@@ -85,6 +95,10 @@ class Recipe:
             raise ConfigError(
                 f"recipe {self.name!r}: GPTQ results are stored on the grid of Q4_0, not of {self.decoder}; set "
                 'decoder = "Q4_0" or decoder_method = "imatrix"'
+            )
+        if unknown := sorted(set(self.decoder_q8) - set(DECODER_KINDS)):
+            raise ConfigError(
+                f"recipe {self.name!r}: decoder_q8 names {', '.join(unknown)}; a decoder has {', '.join(DECODER_KINDS)}"
             )
         if self.prefill and self.for_tensorrt:
             raise ConfigError(
@@ -121,11 +135,12 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe("jetson-64gb", "FP16 encoders, Q8_0 decoder, all tiles", "fp16", "Q8_0", providers=JETSON),
     Recipe(
         "cpu-int4", "dynamic INT8 encoders, Q4_0 decoder by GPTQ: the fast type on AMX and Arm", "int8-dynamic",
-        "Q4_0", "gptq",
+        "Q4_0", "gptq", (*LOOKING, "token_embd"),
     ),
     Recipe(
-        "cpu-fast", "as cpu-int4, and an INT8 copy of the decoder's layers that reads prompts three times as fast",
-        "int8-dynamic", "Q4_0", "gptq", prefill=True,
+        "cpu-fast", "as cpu-int4 with finer attention, and an INT8 copy of the decoder's layers that reads prompts "
+        "three times as fast", "int8-dynamic", "Q4_0", "gptq", (*LOOKING, "attn_v", "attn_output", "token_embd"),
+        prefill=True,
     ),
     Recipe("smallest", "INT4 encoders and decoder, both by GPTQ", "int4", "Q4_0", "gptq", int4_method="gptq"),
 )  # fmt: skip
@@ -133,7 +148,9 @@ RECIPES: Final[tuple[Recipe, ...]] = (
 
 def decoder_bits(recipe: Recipe) -> float:
     """About how many bits a weight of the decoder takes, in all copies of it."""
-    return DECODER_BITS[recipe.decoder] + (PREFILL_BITS if recipe.prefill else 0.0)
+    own = DECODER_BITS[recipe.decoder]
+    finer = sum(DECODER_KINDS[kind] for kind in recipe.decoder_q8) * max(0.0, DECODER_BITS["Q8_0"] - own)
+    return own + finer + (PREFILL_BITS if recipe.prefill else 0.0)
 
 
 def recipe_named(name: str, table: Sequence[Recipe] = RECIPES) -> Recipe:
@@ -152,17 +169,22 @@ def recipe_named(name: str, table: Sequence[Recipe] = RECIPES) -> Recipe:
 
 def list_recipes(table: Sequence[Recipe]) -> str:
     """The table for people: what becomes of encoders and decoder, tiles, providers, and about how small."""
-    lines = [f"{'recipe':<13}{'encoders':<14}{'decoder':<16}{'tiles':<7}{'encoders, decoder become':<27}for"]
+    lines = [f"{'recipe':<13}{'encoders':<14}{'decoder':<23}{'tiles':<7}{'encoders, decoder become':<27}for"]
     for recipe in table:
-        decoder = recipe.decoder if recipe.decoder_method == "plain" else f"{recipe.decoder} {recipe.decoder_method}"
-        decoder += " + INT8" if recipe.prefill else ""
+        decoder, tiles = _decoder_words(recipe), recipe.max_tiles or "all"
         size = f"{ENCODER_RATIO[recipe.encoders]:.0%} of FP32, {decoder_bits(recipe) / 16:.0%} of F16"
         lines.append(
-            f"{recipe.name:<13}{recipe.encoders:<14}{decoder:<16}{recipe.max_tiles or 'all':<7}{size:<27}"
+            f"{recipe.name:<13}{recipe.encoders:<14}{decoder:<23}{tiles:<7}{size:<27}"
             f"{recipe.providers[0].removesuffix('ExecutionProvider') if recipe.providers else 'any'}: {recipe.summary}"
         )
     lines.append("auto         searches: --budget-mib N --max-shift-px P --calibration DATA")
     return "\n".join(lines) + "\n"
+
+
+def _decoder_words(recipe: Recipe) -> str:
+    types = f"{recipe.decoder}/Q8_0" if recipe.decoder_q8 else recipe.decoder
+    method = "" if recipe.decoder_method == "plain" else f" {recipe.decoder_method}"
+    return types + method + (" + INT8" if recipe.prefill else "")
 
 
 def with_recipes_of(path: Path, table: Sequence[Recipe] = RECIPES) -> tuple[Recipe, ...]:

@@ -1,6 +1,7 @@
 """Bundle to bundle: what comes out passes `check`, says where it comes from, and is whole or absent."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from edge_runtime.pipeline import Pipeline
 from edge_runtime.records import View
 from quantize import assemble, preflight
 from quantize.assemble import STEPS, CalibrationRequest, quantize_bundle
+from quantize.gguf_tensors import GgufFile
 from quantize.golden_errors import GoldenErrors
 from quantize.preflight import expected_bytes
-from quantize.recipes import RECIPES, Recipe, recipe_named
+from quantize.recipes import RECIPES, DecoderMethod, Recipe, recipe_named
 from tests.estimator_bundle import with_estimator
 
 
@@ -78,6 +80,20 @@ def test_every_recipe_passes_check(parent: Bundle, clip: Path, tmp_path: Path, r
     report = check_bundle(made.path)
     assert report.ok, [f for f in report.findings if not f.ok]
     assert 0.6 <= expected_bytes(parent, recipe) / made.bytes <= 1.4
+
+
+@pytest.mark.parametrize("method", ["plain", "gptq"])
+def test_kinds_of_weights_stay_finer(parent: Bundle, clip: Path, tmp_path: Path, method: DecoderMethod) -> None:
+    recipe = replace(recipe_named("cpu-int4"), decoder_method=method, decoder_q8=("attn_q", "token_embd"))
+    request = CalibrationRequest(clip, count=4)
+    result = quantize_bundle(parent.path, tmp_path / "out", recipe, calibration=request)
+    types = {t.name: t.type for t in GgufFile(result.bundle.file(DECODER)).tensors if len(t.shape) == 2}
+    finer = {name for name in types if name.split(".")[-2] in recipe.decoder_q8}
+    assert {types[name] for name in finer} == {"Q8_0"}
+    layers = {name for name in types if name.startswith("blk.")} - finer
+    assert {types[name] for name in layers} == {"Q4_0"}
+    compensated = {weight["name"] for weight in result.report["decoder"]["compensated"]}
+    assert compensated == (layers if method == "gptq" else set())
 
 
 # --- refusals and interruptions -------------------------------------------------------------------------

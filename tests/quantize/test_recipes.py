@@ -45,6 +45,7 @@ def test_a_toml_file_adds_recipes(tmp_path: Path) -> None:
         ('[recipe.mine]\ndecoder = "Q8_0"\ndecoder_method = "gptq"\n', "on the grid of Q4_0"),
         ('[recipe.mine]\nbase = "jetson-8gb"\nprefill = true\n', "prefill is for processors"),
         ("[recipe.mine]\nproviders = [1]\n", "recipe.mine.providers"),
+        ('[recipe.mine]\ndecoder_q8 = ["attn_o"]\n', "names attn_o; a decoder has attn_q"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, what: str) -> None:
