@@ -85,13 +85,14 @@ def write_decoder(
         StorageError: Disk full or not writable.
     """
     source = parent.file(DECODER)
+    finer = dict.fromkeys(_of_kinds(source, recipe.decoder_q8), "Q8_0")
     if given.gptq_checkpoint is not None:
-        return DecoderOutcome(imported=import_gptq(parent, given.gptq_checkpoint, target, recipe.decoder))
+        imported = import_gptq(parent, given.gptq_checkpoint, target, recipe.decoder, finer)
+        return DecoderOutcome(imported=imported)
     if recipe.decoder == "F16" and parent.manifest.recipe != "fp32":
         with storage_errors(target):
             shutil.copyfile(source, target)
         return DecoderOutcome()
-    finer = dict.fromkeys(_of_kinds(source, recipe.decoder_q8), "Q8_0")
     if recipe.decoder_method == "plain" and given.imatrix is None:
         quantize_decoder(source, target, recipe.decoder, overrides=finer, requantize=recipe.requantize)
         return DecoderOutcome()
@@ -136,8 +137,10 @@ def _of_kinds(source: Path, kinds: Sequence[str]) -> tuple[str, ...]:
     """Weights of some kinds, as `attn_q` is one; widths that no block divides are llama.cpp's to decide."""
     if not kinds:
         return ()
-    found = [t for t in GgufFile(source).tensors if len(t.shape) == 2 and not t.shape[1] % GGUF_BLOCK]
-    return tuple(t.name for t in found if t.name.split(".")[-2] in kinds)
+    tensors = {t.name: t for t in GgufFile(source).tensors if len(t.shape) == 2}
+    tied = "output.weight" not in tensors  # the head is the embedding
+    wanted = {*kinds, "token_embd"} if tied and "output" in kinds else set(kinds)
+    return tuple(n for n, t in tensors.items() if n.split(".")[-2] in wanted and not t.shape[1] % GGUF_BLOCK)
 
 
 def _compensable(source: Path, *, without: Collection[str] = ()) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Vocabulary, norms, biases and embeddings come from the bundle; llama.cpp writes 
 place. That both are the same model is checked weight by weight.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,9 @@ from quantize.gptq_checkpoint import read_weights
 SAME_MODEL: Final = 0.9
 
 
-def import_gptq(parent: Bundle, checkpoint: Path, target: Path, others: DecoderType) -> tuple[str, ...]:
+def import_gptq(
+    parent: Bundle, checkpoint: Path, target: Path, others: DecoderType, finer: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """Write a decoder with a GPTQ checkpoint's weights.
 
     Args:
@@ -29,6 +32,7 @@ def import_gptq(parent: Bundle, checkpoint: Path, target: Path, others: DecoderT
         checkpoint: Folder in the format of AutoGPTQ or GPTQModel.
         target: The file to write.
         others: Type of the weights that the checkpoint leaves in float.
+        finer: Types of those among them that are to have another.
 
     Returns:
         Names of the tensors that were taken over.
@@ -44,7 +48,7 @@ def import_gptq(parent: Bundle, checkpoint: Path, target: Path, others: DecoderT
     for weight in read_weights(checkpoint, layers):  # everything is checked before anything is written
         _require_same_model(source, weight.name, weight.values)
         types[weight.name] = weight.type
-    quantize_decoder(source.path, target, others, overrides=types)
+    quantize_decoder(source.path, target, others, overrides={**(finer or {}), **types})
     with storage_errors(target):
         for weight in read_weights(checkpoint, layers):
             put_packed(target, {weight.name: weight.rows}, weight.type)

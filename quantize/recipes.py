@@ -42,11 +42,11 @@ DECODER_BITS: Final[Mapping[DecoderType, float]] = {
     "F16": 16.0, "Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.8, "Q4_K_M": 5.0, "Q4_0": 4.7, "IQ4_XS": 4.5,
 }  # fmt: skip
 PREFILL_BITS: Final = 8.1
-# Kinds of decoder weights by their names in GGUF, and about which share of a Qwen2 decoder they are; embeddings count
-# half, as llama.cpp gives them more bits than the layers anyway.
+# Kinds of decoder weights by their names in GGUF, and about which share of a Qwen2 decoder they are. `output` is the
+# head, also where that is the embedding; both count half, as llama.cpp gives them more bits than the layers anyway.
 DECODER_KINDS: Final[Mapping[str, float]] = {
     "attn_q": 0.05, "attn_k": 0.01, "attn_v": 0.01, "attn_output": 0.05, "ffn_gate": 0.24, "ffn_up": 0.24,
-    "ffn_down": 0.24, "token_embd": 0.08, "output": 0.0,
+    "ffn_down": 0.24, "token_embd": 0.08, "output": 0.08,
 }  # fmt: skip
 # What decides where the model looks. Few bytes; on nano half of what INT4 adds to the answers comes from them.
 LOOKING: Final = ("attn_q", "attn_k")
@@ -100,6 +100,11 @@ class Recipe:
             raise ConfigError(
                 f"recipe {self.name!r}: decoder_q8 names {', '.join(unknown)}; a decoder has {', '.join(DECODER_KINDS)}"
             )
+        if self.decoder_q8 and self.decoder == "F16":
+            raise ConfigError(
+                f"recipe {self.name!r}: decoder_q8 makes some weights finer than the others, and F16 is finer already; "
+                "set decoder to a quantized type"
+            )
         if self.prefill and self.for_tensorrt:
             raise ConfigError(
                 f"recipe {self.name!r}: prefill is for processors, and {JETSON[0]} is among its providers, where the "
@@ -135,11 +140,11 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe("jetson-64gb", "FP16 encoders, Q8_0 decoder, all tiles", "fp16", "Q8_0", providers=JETSON),
     Recipe(
         "cpu-int4", "dynamic INT8 encoders, Q4_0 decoder by GPTQ: the fast type on AMX and Arm", "int8-dynamic",
-        "Q4_0", "gptq", (*LOOKING, "token_embd"),
+        "Q4_0", "gptq", (*LOOKING, "output"),
     ),
     Recipe(
         "cpu-fast", "as cpu-int4 with finer attention, and an INT8 copy of the decoder's layers that reads prompts "
-        "three times as fast", "int8-dynamic", "Q4_0", "gptq", (*LOOKING, "attn_v", "attn_output", "token_embd"),
+        "three times as fast", "int8-dynamic", "Q4_0", "gptq", (*LOOKING, "attn_v", "attn_output", "output"),
         prefill=True,
     ),
     Recipe("smallest", "INT4 encoders and decoder, both by GPTQ", "int4", "Q4_0", "gptq", int4_method="gptq"),

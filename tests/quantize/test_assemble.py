@@ -30,6 +30,7 @@ from quantize.golden_errors import GoldenErrors
 from quantize.preflight import expected_bytes
 from quantize.recipes import RECIPES, DecoderMethod, Recipe, recipe_named
 from tests.estimator_bundle import with_estimator
+from tests.quantize.conftest import WIDE, exported_bundle
 
 
 def weight_hashes(bundle: Bundle) -> dict[str, str]:
@@ -82,13 +83,17 @@ def test_every_recipe_passes_check(parent: Bundle, clip: Path, tmp_path: Path, r
     assert 0.6 <= expected_bytes(parent, recipe) / made.bytes <= 1.4
 
 
-@pytest.mark.parametrize("method", ["plain", "gptq"])
-def test_kinds_of_weights_stay_finer(parent: Bundle, clip: Path, tmp_path: Path, method: DecoderMethod) -> None:
-    recipe = replace(recipe_named("cpu-int4"), decoder_method=method, decoder_q8=("attn_q", "token_embd"))
-    request = CalibrationRequest(clip, count=4)
-    result = quantize_bundle(parent.path, tmp_path / "out", recipe, calibration=request)
+@pytest.mark.parametrize(("method", "tied"), [("gptq", True), ("plain", False)])
+def test_kinds_of_weights_get_a_type_of_their_own(
+    clip: Path, tmp_path: Path, method: DecoderMethod, tied: bool
+) -> None:
+    bundle = exported_bundle(tmp_path, replace(WIDE, tied=tied))
+    recipe = replace(recipe_named("cpu-int4"), decoder_method=method, decoder_q8=("attn_q", "output"))
+    result = quantize_bundle(bundle.path, tmp_path / "out", recipe, calibration=CalibrationRequest(clip, count=4))
     types = {t.name: t.type for t in GgufFile(result.bundle.file(DECODER)).tensors if len(t.shape) == 2}
-    finer = {name for name in types if name.split(".")[-2] in recipe.decoder_q8}
+    assert ("output.weight" in types) == (not tied)
+    head = "token_embd.weight" if tied else "output.weight"
+    finer = {head, *(name for name in types if name.endswith("attn_q.weight"))}
     assert {types[name] for name in finer} == {"Q8_0"}
     layers = {name for name in types if name.startswith("blk.")} - finer
     assert {types[name] for name in layers} == {"Q4_0"}

@@ -46,6 +46,7 @@ def test_a_toml_file_adds_recipes(tmp_path: Path) -> None:
         ('[recipe.mine]\nbase = "jetson-8gb"\nprefill = true\n', "prefill is for processors"),
         ("[recipe.mine]\nproviders = [1]\n", "recipe.mine.providers"),
         ('[recipe.mine]\ndecoder_q8 = ["attn_o"]\n', "names attn_o; a decoder has attn_q"),
+        ('[recipe.mine]\ndecoder = "F16"\ndecoder_q8 = ["output"]\n', "F16 is finer already"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, what: str) -> None:
