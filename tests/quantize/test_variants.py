@@ -27,7 +27,8 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
 
     def bundle(name: str) -> Bundle:
         if name not in made:
-            shape = replace(VARIANTS[name], residual_gain=0.5, tower_mlp=64, mlp=128)
+            # random layers at full strength multiply INT4 errors until nothing of the answer is left to compare
+            shape = replace(VARIANTS[name], residual_gain=0.3, tower_mlp=64, mlp=128)
             made[name] = exported_bundle(tmp_path_factory.mktemp(name), shape)
         return made[name]
 
