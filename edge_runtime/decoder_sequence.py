@@ -204,7 +204,7 @@ def _context_params(native: Any, settings: ContextSettings, capacity: int) -> An
 def _flash_attention(native: Any, kv_type: KvType) -> int:
     """Which attention: on processors the flash kernel sums half-precision values in half precision.
 
-    Logits are then off by 1e-3 of scale after 250 rows and by 7e-2 after 4000; with products by 5e-4 either way.
+    Logits are then off by 1e-3 of scale after 250 rows and by 7e-2 after 4000; with products by 5e-4 in both.
     """
     if kv_type == "q8_0":  # summed in float32, and without flash attention values cannot be quantized
         return int(native.LLAMA_FLASH_ATTN_TYPE_ENABLED)

@@ -1,6 +1,7 @@
 """GPTQ checkpoints of others: taken over without any loss, or refused with the reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_weights_are_taken_over_exactly(parent: Bundle, tmp_path: Path, options:
         np.testing.assert_array_equal(made.values(name), expected)
     assert types["token_embd.weight"] == "Q8_0"
     assert check_bundle(result.bundle.path).ok
+
+
+def test_finer_kinds_are_for_what_the_checkpoint_leaves_in_float(parent: Bundle, tmp_path: Path) -> None:
+    meant = write_checkpoint(parent, tmp_path / "gptq")
+    recipe = replace(RECIPE, decoder="Q4_0", decoder_q8=("attn_q", "output"))
+    given = DecoderGiven(gptq_checkpoint=tmp_path / "gptq")
+    made = quantize_bundle(parent.path, tmp_path / "out", recipe, given=given).bundle
+    types = {tensor.name: tensor.type for tensor in GgufFile(made.file(DECODER)).tensors}
+    assert {types[name] for name in meant} == {"Q4_0"}
+    assert types["token_embd.weight"] == "Q8_0"
 
 
 def test_our_own_grid_survives_the_way_there_and_back(parent: Bundle, tmp_path: Path) -> None:

