@@ -18,6 +18,7 @@ from quantize.encoder_int4 import write_int4
 from quantize.gguf_quants import quantize_decoder
 from quantize.gguf_tensors import GgufFile, put_packed
 from quantize.gptq import BlockWeight, gptq, round_to_nearest, weighed_error
+from quantize.gptq_refinement import descended_values, refitted_scales
 from quantize.graph import Graph
 from quantize.int4 import nearest, pack_nbits, pack_q4_0, pack_q4_1, padded_blocks, plain_scales
 from quantize.onnx_int4 import plain, quantize_int4
@@ -116,12 +117,15 @@ def test_an_unknown_block_is_refused() -> None:
 # --- GPTQ ------------------------------------------------------------------------------------------------
 
 
+def damped(h: np.ndarray) -> np.ndarray:
+    return h.astype(np.float64) + 0.01 * np.diag(h).mean() * np.eye(len(h))
+
+
 def gptq_one_by_one(w: np.ndarray, h: np.ndarray, scales: np.ndarray, block: int) -> np.ndarray:
     """The oracle: one channel at a time, the inverse Hessian updated after each; no blocks, no factorisation."""
     order = list(np.argsort(-np.diag(h), kind="stable"))
     left = w.astype(np.float64).copy()
-    damped = h.astype(np.float64) + 0.01 * np.diag(h).mean() * np.eye(len(h))
-    inverse = np.linalg.inv(damped[np.ix_(order, order)])
+    inverse = np.linalg.inv(damped(h)[np.ix_(order, order)])
     q = np.zeros(w.shape, np.uint8)
     for step, col in enumerate(order):
         d = scales[:, col // block].astype(np.float64)
@@ -135,7 +139,7 @@ def gptq_one_by_one(w: np.ndarray, h: np.ndarray, scales: np.ndarray, block: int
 
 def test_gptq_equals_rounding_one_channel_at_a_time() -> None:
     w, h = weight(12, 64), hessian(64)
-    found = gptq(w, h, 32, half=True)
+    found = gptq(w, h, 32, half=True, refinements=0)
     expected = gptq_one_by_one(w, h, found.scales, 32)
     assert (found.values.reshape(12, 64) != expected).mean() < 0.005  # a tie may fall to either side
 
@@ -147,6 +151,51 @@ def test_gptq_beats_nearest_and_weighed_scales() -> None:
     weighed = round_to_nearest(w, 32, importance=importance, half=True)
     errors = [weighed_error(w, found.restored(), h) for found in (plainly, weighed, gptq(w, h, 32, half=True))]
     assert errors[2] < 0.6 * errors[1] < 0.6 * errors[0]
+
+
+def test_refitted_scales_are_those_of_least_squares() -> None:
+    """Against numpy's solver, on one row after the other: the products with a square root of H are to be met."""
+    w, h = weight(12, 96).astype(np.float64), damped(hessian(96))
+    start = gptq(w.astype(np.float32), hessian(96), 32, refinements=0)
+    values = start.values.copy()
+    values[3, 1] = 8  # a block of zeros has no best scale and keeps its own
+    found = refitted_scales(w, values, start.scales.astype(np.float64), h)
+    root = np.linalg.cholesky(h).T
+    for row in range(12):
+        blocks = [root[:, at * 32 : at * 32 + 32] @ (values[row, at] - 8.0) for at in range(3)]
+        expected = np.linalg.lstsq(np.stack(blocks, axis=1), root @ w[row], rcond=None)[0]
+        if row == 3:
+            expected[1] = start.scales[3, 1]
+        np.testing.assert_allclose(found[row], expected, rtol=1e-7)
+
+
+def test_no_single_value_is_better_elsewhere_after_descent() -> None:
+    """Descended until nothing moves; then every other value of the grid, tried by hand, has a larger error."""
+    w, h = weight(4, 160).astype(np.float64), damped(hessian(160))
+    scales = plain_scales(w.astype(np.float32), 32).astype(np.float64)
+    values = nearest(padded_blocks(w.astype(np.float32), 32), scales.astype(np.float32))
+    for _ in range(50):
+        before, values = values, descended_values(w, values, scales, h)
+    np.testing.assert_array_equal(values, before)
+
+    def error(row: int, tried: np.ndarray) -> float:
+        gap = (tried - 8.0).ravel() * np.repeat(scales[row], 32) - w[row]
+        return float(gap @ h @ gap)
+
+    for row, block, at in np.ndindex(values.shape):
+        least = error(row, values[row])
+        for other in range(16):
+            tried = values[row].copy()
+            tried[block, at] = other
+            assert error(row, tried) >= least * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("cols", "block", "half"), [(256, 32, True), (176, 64, False)])
+def test_refinement_lowers_the_error_of_gptq(cols: int, block: int, half: bool) -> None:
+    """Also where the last block is not full."""
+    w, h = weight(64, cols), hessian(cols, rows=2000)
+    alone, refined = (gptq(w, h, block, half=half, refinements=times) for times in (0, 2))
+    assert weighed_error(w, refined.restored(), h) < 0.95 * weighed_error(w, alone.restored(), h)
 
 
 def test_gptq_is_packed_exactly() -> None:
