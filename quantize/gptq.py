@@ -79,10 +79,10 @@ def gptq(
     order = np.argsort(-diagonal, kind="stable")
     damped = _damped(hessian)
     wanted = np.where(diagonal > 0.0, weight, 0.0)  # a channel that is always zero has no weight worth keeping
-    column_scales = np.repeat(scales, block, axis=1)[:, :cols][:, order].astype(np.float64)
+    channel_scales = np.repeat(scales.T, block, axis=0)[order].astype(np.float64)
     values = np.full((rows, scales.shape[1] * block), MIDDLE, np.uint8)
     upper = _inverse_factor(damped[np.ix_(order, order)], name)
-    values[:, order] = _compensated(wanted[:, order].astype(np.float64), column_scales, upper)
+    values[:, order] = _compensated(wanted.T[order].astype(np.float64), channel_scales, upper).T
     del upper  # as large as the Hessian
     found = BlockWeight(values.reshape(rows, -1, block), scales, cols)
     for _ in range(refinements):
@@ -137,19 +137,18 @@ def _refined(found: BlockWeight, wanted: F64, damped: F64, *, half: bool) -> Blo
 
 
 def _compensated(free: F64, scales: F64, upper: F64) -> U8:
-    """Round column by column; `free` is used up."""
-    rows, cols = free.shape
-    values = np.empty((rows, cols), np.uint8)
-    for start in range(0, cols, _LAZY):
-        end = min(start + _LAZY, cols)
-        errors = np.empty((rows, end - start))
-        for col in range(start, end):
-            scale = scales[:, col]
+    """Round channel by channel, q [K, N]; `free` and `scales` are [K, N], and `free` is used up."""
+    values = np.empty(free.shape, np.uint8)
+    for start in range(0, len(free), _LAZY):
+        end = min(start + _LAZY, len(free))
+        errors = np.empty((end - start, free.shape[1]))
+        for at in range(start, end):
+            scale = scales[at]
             safe = np.where(scale == 0.0, 1.0, scale)
-            q = np.where(scale == 0.0, MIDDLE, np.clip(np.floor(free[:, col] / safe + MIDDLE + 0.5), 0, HIGHEST))
-            values[:, col] = q
-            error = (free[:, col] - (q - MIDDLE) * scale) / upper[col, col]
-            free[:, col + 1 : end] -= np.outer(error, upper[col, col + 1 : end])
-            errors[:, col - start] = error
-        free[:, end:] -= errors @ upper[start:end, end:]
+            q = np.where(scale == 0.0, MIDDLE, np.clip(np.floor(free[at] / safe + MIDDLE + 0.5), 0, HIGHEST))
+            values[at] = q
+            error = (free[at] - (q - MIDDLE) * scale) / upper[at, at]
+            free[at + 1 : end] -= np.outer(upper[at, at + 1 : end], error)
+            errors[at - start] = error
+        free[end:] -= upper[start:end, end:].T @ errors
     return values

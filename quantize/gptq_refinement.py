@@ -43,25 +43,27 @@ def refitted_scales(weight: F64, values: U8, scales: F64, hessian: F64) -> F64:
 
 
 def descended_values(weight: F64, values: U8, scales: F64, hessian: F64) -> U8:
-    """Each value in turn put where the error is least while all others stay, [N, blocks, B]."""
+    """Each value in turn put where the error is least while all others stay, [N, blocks, B].
+
+    Held by channel [K, N] inside, so that what is worked on lies together.
+    """
     rows, blocks, block = values.shape
-    codes = values.reshape(rows, -1).astype(np.float64) - MIDDLE
-    column_scales = np.repeat(scales, block, axis=1)
-    slope = (codes * column_scales - weight) @ hessian
-    for start in range(0, codes.shape[1], _LAZY):
-        end = min(start + _LAZY, codes.shape[1])
-        moved = np.zeros((rows, end - start))
-        near = slope[:, start:end]
-        for col in range(start, end):
-            scale = column_scales[:, col]
+    codes = values.reshape(rows, -1).T.astype(np.float64) - MIDDLE
+    channel_scales = np.repeat(scales.T, block, axis=0)
+    slope = hessian @ (codes * channel_scales - weight.T)
+    for start in range(0, len(codes), _LAZY):
+        end = min(start + _LAZY, len(codes))
+        moved = np.empty((end - start, rows))
+        for at in range(start, end):
+            scale = channel_scales[at]
             safe = np.where(scale == 0.0, 1.0, scale)
-            best = np.floor(codes[:, col] - near[:, col - start] / (hessian[col, col] * safe) + 0.5)
-            best = np.where(scale == 0.0, codes[:, col], np.clip(best, -MIDDLE, HIGHEST - MIDDLE))
-            moved[:, col - start] = (best - codes[:, col]) * scale
-            codes[:, col] = best
-            near += np.outer(moved[:, col - start], hessian[col, start:end])
-        slope[:, end:] += moved @ hessian[start:end, end:]
-    descended: U8 = (codes + MIDDLE).astype(np.uint8).reshape(rows, blocks, block)
+            best = np.floor(codes[at] - slope[at] / (hessian[at, at] * safe) + 0.5)
+            best = np.where(scale == 0.0, codes[at], np.clip(best, -MIDDLE, HIGHEST - MIDDLE))
+            moved[at - start] = (best - codes[at]) * scale
+            codes[at] = best
+            slope[at + 1 : end] += np.outer(hessian[at + 1 : end, at], moved[at - start])
+        slope[end:] += hessian[end:, start:end] @ moved
+    descended: U8 = (codes.T + MIDDLE).astype(np.uint8).reshape(rows, blocks, block)
     return descended
 
 
